@@ -1,0 +1,72 @@
+"""The bridge: in front of a block, each tower attends to the other's tokens."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from .attention import Attention
+from .config import BridgeConfig
+from .layers import CrossAttention
+from .rope import Rotation
+
+
+class Conditioner(nn.Module):
+    """Cross-attention from one tower's tokens to the other's, which are normalised first."""
+
+    def __init__(self, dim: int, context_dim: int, head_dim: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        eps = 1e-6  # fixed in the published code, whatever the towers use
+        self.y_norm = operations.LayerNorm(context_dim, eps=eps, **factory)
+        self.inner = CrossAttention(dim, context_dim, dim // head_dim, eps, operations, **factory)
+
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        attention: Attention,
+        rotation: Rotation | None = None,
+        context_rotation: Rotation | None = None,
+    ) -> Tensor:
+        """x [B, L, dim], y [B, S, context_dim] -> what to add to x, [B, L, dim]."""
+        out: Tensor = self.inner(x, self.y_norm(y), attention, rotation, context_rotation)
+        return out
+
+
+class Bridge(nn.Module):
+    """The conditioners of all interacting layers, in both directions."""
+
+    def __init__(self, config: BridgeConfig, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.config = config
+        video, audio, head = config.visual_hidden_dim, config.audio_hidden_dim, config.head_dim
+
+        def conditioners(dim: int, context_dim: int) -> nn.ModuleDict:
+            return nn.ModuleDict(
+                {str(i): Conditioner(dim, context_dim, head, operations, **factory) for i in config.layers}
+            )
+
+        self.audio_to_video_conditioners = conditioners(video, audio)
+        self.video_to_audio_conditioners = conditioners(audio, video)
+
+    def forward(
+        self,
+        layer: int,
+        video: Tensor,
+        audio: Tensor,
+        attention: Attention,
+        rotations: tuple[Rotation | None, Rotation | None],
+        a2v_scale: float,
+        v2a_scale: float,
+    ) -> None:
+        """Update video [B, L, video dim] and audio [B, S, audio dim] in place, each from the other's old state."""
+        name = str(layer)
+        if name not in self.audio_to_video_conditioners:
+            return
+        to_video, to_audio = self.audio_to_video_conditioners[name], self.video_to_audio_conditioners[name]
+        video_rotation, audio_rotation = rotations
+        # A direction whose scale is 0 adds nothing and is not computed. The small update waits for the large one.
+        update = to_audio(audio, video, attention, audio_rotation, video_rotation) if v2a_scale else None
+        if a2v_scale:
+            video.add_(to_video(video, audio, attention, video_rotation, audio_rotation), alpha=a2v_scale)
+        if update is not None:
+            audio.add_(update, alpha=v2a_scale)

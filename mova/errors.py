@@ -1,0 +1,9 @@
+"""What can go wrong for a user, each raised with one sentence: what is wrong, where, and what to do."""
+
+
+class MovaError(ValueError):
+    """An input from outside is wrong. The message is one sentence meant for the user, shown without a traceback."""
+
+
+class Cancelled(Exception):
+    """The user stopped the run between two model evaluations."""

@@ -1,0 +1,130 @@
+"""The joint model: one video expert, the audio tower and the bridge, in one module.
+
+Its state dict is the checkpoint: the video tower's names at the root, `audio_dit.*` and `dual_tower_bridge.*`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .attention import Attention, sdpa
+from .bridge import Bridge
+from .config import MovaConfig
+from .rope import Rotation, time_table, tower_table, turn_halves, turn_pairs, video_times
+from .tower import BlockInput, Tower
+
+
+class Text(NamedTuple):
+    """A prompt's UMT5 features embedded for each tower: [B, tokens, video dim] and [B, tokens, audio dim]."""
+
+    video: Tensor
+    audio: Tensor
+
+
+class Rotations(NamedTuple):
+    """The rotary embeddings of one clip size: each tower's own, and (video, audio) for the bridge."""
+
+    video: Rotation
+    audio: Rotation
+    bridge: tuple[Rotation | None, Rotation | None]
+
+
+# (block index, one layer of both towers, video tokens, audio tokens) -> their new values.
+Layer = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+RunLayer = Callable[[int, Layer, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def run_layer(index: int, layer: Layer, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+    """The seam around each layer: a host puts its patches, prefetching and interruption here."""
+    return layer(video, audio)
+
+
+class JointModel(Tower):
+    """One denoising expert of MOVA. For inference: token tensors are updated in place."""
+
+    def __init__(
+        self,
+        config: MovaConfig,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        operations: Any = nn,
+        attention: Attention = sdpa,
+    ) -> None:
+        """`operations` holds Linear, Conv1d, Conv3d, LayerNorm and RMSNorm: torch.nn, or a host's casting layers."""
+        factory = {"dtype": dtype, "device": device}
+        super().__init__(config.video_dit, operations, **factory)
+        self.audio_dit = Tower(config.audio_dit, operations, **factory)
+        self.dual_tower_bridge = Bridge(config.dual_tower_bridge, operations, **factory)
+        self.attention = attention
+        # torch's own layers need inputs of their weights' dtype; a host's cast their weights to the inputs'.
+        self.casts_inputs = operations is nn
+        self.last_rotations: tuple[Any, Rotations] | None = None
+
+    def embed_text(self, context: Tensor) -> Text:
+        """UMT5 features [B, tokens, text] -> what forward takes; worth keeping for a prompt used in many steps."""
+        if self.casts_inputs:
+            context = context.to(next(self.text_embedding.parameters()).dtype)
+        return Text(self.text_embedding(context), self.audio_dit.text_embedding(context))
+
+    def rotations(self, grid: tuple[int, ...], length: int, fps: float, device: torch.device) -> Rotations:
+        """The rotary embeddings for a patch grid (t, h, w) and a number of audio latents; the last are remembered."""
+        key = (grid, length, fps, device)
+        if self.last_rotations is None or self.last_rotations[0] != key:
+            bridge = self.dual_tower_bridge.config
+            cross: tuple[Rotation | None, Rotation | None] = (None, None)
+            if bridge.apply_cross_rope:
+                times = video_times(grid[0], fps, bridge.audio_fps, bridge.apply_first_frame_bias_in_rope)
+                video = time_table(times, bridge.head_dim, device).repeat_interleave(grid[1] * grid[2], dim=0)
+                audio = time_table(torch.arange(length, dtype=torch.float32), bridge.head_dim, device)
+                cross = turn_halves(video), turn_halves(audio)
+            towers = (
+                tower_table(grid, self.config.head_dim, device),
+                tower_table((length,), self.audio_dit.config.head_dim, device),
+            )
+            self.last_rotations = key, Rotations(turn_pairs(towers[0]), turn_pairs(towers[1]), cross)
+        return self.last_rotations[1]
+
+    def forward(
+        self,
+        video: Tensor,
+        audio: Tensor,
+        video_timestep: Tensor,
+        audio_timestep: Tensor,
+        context: Tensor | Text,
+        fps: float = 24.0,
+        a2v_scale: float = 1.0,
+        v2a_scale: float = 1.0,
+        attention: Attention | None = None,
+        run_layer: RunLayer = run_layer,
+    ) -> tuple[Tensor, Tensor]:
+        """Flow velocities (noise - data) of both modalities.
+
+        video [B, 36, T, H, W]: 16 noisy latent channels, 4 mask, 16 condition; audio [B, 128, L]; timesteps [B] in
+        0..1000; context: UMT5 features [B, tokens, text], or embed_text of them; the scales weigh what the bridge
+        brings from audio to video and from video to audio. Returns [B, 16, T, H, W] and [B, 128, L].
+        """
+        attention = attention or self.attention
+        text = context if isinstance(context, Text) else self.embed_text(context)
+        dtype = text.video.dtype
+        video_time, video_modulation = self.embed_time(video_timestep, dtype)
+        audio_time, audio_modulation = self.audio_dit.embed_time(audio_timestep, dtype)
+        video, video_grid = self.patchify(video.to(dtype))
+        audio, audio_grid = self.audio_dit.patchify(audio.to(dtype))
+        rotations = self.rotations(video_grid, audio_grid[0], fps, video.device)
+        video_input = BlockInput(text.video, video_modulation, rotations.video, attention)
+        audio_input = BlockInput(text.audio, audio_modulation, rotations.audio, attention)
+
+        for i, block in enumerate(self.blocks):
+
+            def layer(video: Tensor, audio: Tensor, i: int = i, block: nn.Module = block) -> tuple[Tensor, Tensor]:
+                if i >= len(self.audio_dit.blocks):
+                    return block(video, video_input), audio
+                self.dual_tower_bridge(i, video, audio, attention, rotations.bridge, a2v_scale, v2a_scale)
+                return block(video, video_input), self.audio_dit.blocks[i](audio, audio_input)
+
+            video, audio = run_layer(i, layer, video, audio)
+
+        video = self.unpatchify(self.head(video, video_time), video_grid)
+        return video, self.audio_dit.unpatchify(self.audio_dit.head(audio, audio_time), audio_grid)

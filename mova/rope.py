@@ -1,0 +1,78 @@
+"""Rotary position tables, and what turns a head by them.
+
+The towers turn adjacent pairs of a head (Wan's complex form); the bridge turns the pairs (i, i + d/2) (rotate_half).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+THETA = 10000.0
+
+# (some rows of x [B, R, heads, d], which rows of the sequence they are) -> the same, turned, float32.
+Rotation = Callable[[Tensor, slice], Tensor]
+
+
+def turn_pairs(table: Tensor) -> Rotation:
+    """Rotation of adjacent pairs by unit complex numbers [L, d / 2]."""
+
+    def rotation(x: Tensor, rows: slice) -> Tensor:
+        pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+        return torch.view_as_real(pairs * table[rows, None]).flatten(-2)
+
+    return rotation
+
+
+def turn_halves(table: Tensor) -> Rotation:
+    """Rotation of the pairs (i, i + d/2) by cos and sin [L, 2, d / 2]."""
+
+    def rotation(x: Tensor, rows: slice) -> Tensor:
+        cos, sin = table[rows, None].unbind(2)
+        first, second = x.float().chunk(2, dim=-1)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+    return rotation
+
+
+def tower_table(grid: tuple[int, ...], head_dim: int, device: torch.device) -> Tensor:
+    """Unit complex numbers [tokens, head_dim / 2] for the tokens of a (t, h, w) or (length,) grid in row-major order.
+
+    On a video grid the head splits into d - 2 * (d // 3) for t and d // 3 for each of h and w. Angles are computed in
+    float64. Source: precompute_freqs_cis of the published code.
+    """
+    share = head_dim // len(grid)
+    dims = [head_dim - share * (len(grid) - 1)] + [share] * (len(grid) - 1)
+    axes = []
+    for axis, (length, dim) in enumerate(zip(grid, dims, strict=True)):
+        frequency = THETA ** (-torch.arange(0, dim - 1, 2, dtype=torch.float64) / dim)
+        angle = torch.outer(torch.arange(length, dtype=torch.float64), frequency)
+        turn = torch.polar(torch.ones_like(angle), angle).to(torch.complex64).to(device)
+        shape = [1] * len(grid) + [-1]
+        shape[axis] = length
+        axes.append(turn.view(shape).expand(*grid, -1))
+    return torch.cat(axes, dim=-1).flatten(0, -2)
+
+
+def video_times(frames: int, fps: float, audio_fps: float, first_frame_bias: bool) -> Tensor:
+    """When each latent frame happens, [frames] float32, in audio latents from the start of the clip.
+
+    A latent frame stands for 4 frames (the video VAE's stride). With the first-frame bias the first one stands for one
+    frame only. Source: build_aligned_freqs of the published code.
+    """
+    index = torch.arange(frames, dtype=torch.float32)
+    if not first_frame_bias:
+        return index * (audio_fps / (fps / 4.0))
+    starts = 1.0 / fps + (index - 1) * (1.0 / (fps / 4.0))
+    starts[0] = 0
+    return starts * audio_fps
+
+
+def time_table(times: Tensor, head_dim: int, device: torch.device) -> Tensor:
+    """Cos and sin [n, 2, head_dim / 2], float32, of the bridge's shared clock at the given times (in audio latents).
+
+    Angles in float32, as the published code has them.
+    """
+    frequency = 1.0 / (THETA ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim))
+    angle = torch.outer(times, frequency)
+    return torch.stack([angle.cos(), angle.sin()], dim=1).to(device)

@@ -1,0 +1,119 @@
+"""A tower: the Wan diffusion transformer over video latents (three axes) or audio latents (one axis).
+
+Module and parameter names are Wan's, so that its LoRAs and patches find them.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from .attention import Attention
+from .config import TowerConfig
+from .layers import CrossAttention, SelfAttention, gelu_, linear_as, modulated_norm, timestep_sinusoid
+from .rope import Rotation
+
+
+@dataclass(frozen=True)
+class BlockInput:
+    """What every block of a tower gets beside the tokens; the same throughout one forward."""
+
+    context: Tensor  # embedded text [B, tokens, dim]
+    modulation: Tensor  # of the timestep [B, 6, dim]
+    rotation: Rotation
+    attention: Attention
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention to the text, MLP."""
+
+    def __init__(self, config: TowerConfig, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        dim, heads, eps = config.dim, config.num_heads, config.eps
+        self.eps = eps
+        self.self_attn = SelfAttention(dim, heads, eps, operations, **factory)
+        self.cross_attn = CrossAttention(dim, dim, heads, eps, operations, **factory)
+        self.norm3 = operations.LayerNorm(dim, eps=eps, **factory)
+        self.ffn = nn.Sequential(
+            operations.Linear(dim, config.ffn_dim, **factory),
+            nn.GELU(approximate="tanh"),
+            operations.Linear(config.ffn_dim, dim, **factory),
+        )
+        self.modulation = nn.Parameter(torch.randn(1, 6, dim, **factory) / dim**0.5)
+
+    def forward(self, x: Tensor, given: BlockInput) -> Tensor:
+        """Update the tokens x [B, L, dim] in place, and return them."""
+        modulation = self.modulation.to(given.modulation) + given.modulation
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation.chunk(6, dim=1)
+        x.addcmul_(self.self_attn(x, shift, scale, given.rotation, given.attention), gate)
+        x.add_(self.cross_attn(self.norm3(x), given.context, given.attention))
+        # Called layer by layer: the norm is dropped before the GELU, which is done in place.
+        hidden = gelu_(self.ffn[0](modulated_norm(x, mlp_shift, mlp_scale, self.eps)))
+        return x.addcmul_(self.ffn[2](hidden), mlp_gate)
+
+
+class Head(nn.Module):
+    """Modulated LayerNorm and a linear layer to the patches of the velocity."""
+
+    def __init__(self, config: TowerConfig, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.eps = config.eps
+        self.head = operations.Linear(config.dim, config.out_dim * math.prod(config.patch_size), **factory)
+        self.modulation = nn.Parameter(torch.randn(1, 2, config.dim, **factory) / config.dim**0.5)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """Tokens x [B, L, dim] and the embedded timestep [B, dim] -> patches [B, L, out_dim * patch]."""
+        shift, scale = (self.modulation.to(time) + time[:, None]).chunk(2, dim=1)
+        out: Tensor = self.head(modulated_norm(x, shift, scale, self.eps))
+        return out
+
+
+class Tower(nn.Module):
+    """Embeddings, blocks and head of one modality."""
+
+    def __init__(self, config: TowerConfig, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        dim, patch = config.dim, config.patch_size
+        self.config = config
+        conv = operations.Conv3d if len(patch) == 3 else operations.Conv1d
+        self.patch_embedding = conv(config.in_dim, dim, kernel_size=patch, stride=patch, **factory)
+        self.text_embedding = nn.Sequential(
+            operations.Linear(config.text_dim, dim, **factory),
+            nn.GELU(approximate="tanh"),
+            operations.Linear(dim, dim, **factory),
+        )
+        self.time_embedding = nn.Sequential(
+            operations.Linear(config.freq_dim, dim, **factory), nn.SiLU(), operations.Linear(dim, dim, **factory)
+        )
+        self.time_projection = nn.Sequential(nn.SiLU(), operations.Linear(dim, dim * 6, **factory))
+        self.blocks = nn.ModuleList(Block(config, operations, **factory) for _ in range(config.num_layers))
+        self.head = Head(config, operations, **factory)
+
+    def embed_time(self, timestep: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Timesteps [B] -> embedding [B, dim] for the head and modulation [B, 6, dim] for the blocks.
+
+        Computed in float32, then cast to dtype, as the published pipeline does.
+        """
+        x = timestep_sinusoid(timestep, self.config.freq_dim)
+        for layer in self.time_embedding:
+            x = linear_as(layer, x)
+        modulation = x
+        for layer in self.time_projection:
+            modulation = linear_as(layer, modulation)
+        return x.to(dtype), modulation.to(dtype).unflatten(1, (6, self.config.dim))
+
+    def patchify(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """Latents [B, in_dim, *axes] -> tokens [B, L, dim] in row-major order, and the grid of patches."""
+        x = self.patch_embedding(x)
+        return x.flatten(2).transpose(1, 2).contiguous(), tuple(x.shape[2:])
+
+    def unpatchify(self, x: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """Patches [B, L, patch * out_dim] -> velocity [B, out_dim, *axes]."""
+        # A one-dimensional grid is a three-dimensional one with two axes of length 1.
+        ones = (1,) * (3 - len(grid))
+        (t, h, w), (p, q, r) = (*grid, *ones), (*self.config.patch_size, *ones)
+        out = rearrange(x, "b (t h w) (p q r c) -> b c (t p) (h q) (w r)", t=t, h=h, w=w, p=p, q=q, r=r)
+        return out.flatten(2) if ones else out
