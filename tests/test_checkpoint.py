@@ -1,0 +1,428 @@
+"""Reading safetensors: what is whole is read without a copy, what is not is named in one sentence."""
+
+import json
+import os
+import pickle
+import struct
+import sys
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from mova.checkpoint import (
+    TensorInfo,
+    assign,
+    check_tensors,
+    expected_shapes,
+    open_weights,
+    read_header,
+    read_json,
+)
+from mova.errors import MovaError
+
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+STEM = "diffusion_pytorch_model"
+
+
+def framed(header, data=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+VALID = framed({"__metadata__": {"format": "pt"}, "a": entry(), "b": entry("BF16", (2, 1), (8, 12))}, bytes(range(12)))
+HEADER_END = 8 + struct.unpack("<Q", VALID[:8])[0]
+
+
+def refusal(call, *arguments):
+    """The message of the MovaError that the call raises, checked to be one sentence."""
+    with pytest.raises(MovaError) as caught:
+        call(*arguments)
+    message = str(caught.value)
+    assert message.endswith(".") and "\n" not in message and len(message) < 500, message
+    return message
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return path
+
+
+def sharded(folder, weight_map=None, **shards):
+    """A folder of two shards with an index; `shards` (name -> tensors) and `weight_map` override what is in them."""
+    one, two = f"{STEM}-00001-of-00002.safetensors", f"{STEM}-00002-of-00002.safetensors"
+    content = {one: {"x": torch.ones(2, 3)}, two: {"y": torch.arange(4), "z": torch.zeros(())}}
+    content.update(zip((one, two), shards.values(), strict=False))
+    for name, tensors in content.items():
+        save_file(tensors, folder / name, metadata={"format": "pt"})
+    weight_map = {"x": one, "y": two, "z": two} if weight_map is None else weight_map
+    write(folder / f"{STEM}.safetensors.index.json", {"metadata": {"total_size": 60}, "weight_map": weight_map})
+    return one, two
+
+
+# --- read_header ---
+
+
+def test_a_valid_header_gives_names_dtypes_shapes_and_metadata(tmp_path):
+    tensors, metadata = read_header(write(tmp_path / "w.safetensors", VALID))
+    assert tensors == {"a": TensorInfo("F32", (2,)), "b": TensorInfo("BF16", (2, 1))}
+    assert metadata == {"format": "pt"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [
+        *[("BOOL", 1), ("I8", 1), ("U8", 1), ("F8_E4M3", 1), ("F8_E5M2", 1), ("F8_E8M0", 1), ("F4", 0.5), ("I16", 2)],
+        *[("U16", 2), ("F16", 2), ("BF16", 2), ("I32", 4), ("U32", 4), ("F32", 4), ("I64", 8), ("U64", 8), ("F64", 8)],
+    ],
+)
+def test_every_dtype_is_known_with_its_size(tmp_path, dtype, size):
+    nbytes = int(6 * size)
+    path = write(tmp_path / "w.safetensors", framed({"t": entry(dtype, (3, 2), (0, nbytes))}, bytes(nbytes)))
+    assert read_header(path)[0]["t"] == TensorInfo(dtype, (3, 2))
+    ((name, tensor),) = open_weights(path).read(["t"])
+    assert name == "t" and tensor.numel() * tensor.element_size() == nbytes
+
+
+def test_scalars_empty_tensors_and_an_empty_file_of_tensors_are_valid(tmp_path):
+    save_file({"s": torch.tensor(3.0), "e": torch.zeros(0, 5)}, tmp_path / "w.safetensors")
+    assert read_header(tmp_path / "w.safetensors")[0] == {"s": TensorInfo("F32", ()), "e": TensorInfo("F32", (0, 5))}
+    assert read_header(write(tmp_path / "none.safetensors", framed({}))) == ({}, {})
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+BAD_FILES = {
+    "empty": (b"", "is empty"),
+    "shorter than the length": (VALID[:5], "only 5 bytes"),
+    "header longer than the file": (VALID[:20], f"cut off inside its header, of which {HEADER_END - 20} bytes"),
+    "header over 100 MB": (struct.pack("<Q", 100_000_001) + b"{" * 99, "more than 100 MB"),
+    "absurd length": (b"\xff" * 8 + b"{}", "more than 100 MB"),
+    "git-lfs pointer": (LFS, "git-lfs pointer"),
+    "GGUF": (b"GGUF\3\0\0\0" + b"{" + bytes(99), "GGUF"),
+    "zipped pickle": (b"PK\3\4\0\0\x08\x08" + bytes(99), "not a safetensors file but a pickle"),
+    "bare pickle": (pickle.dumps({"a": list(range(99))}, 2), "not a safetensors file but a pickle"),
+    "header not an object": (framed(b"[1, 2]"), "not a JSON object"),
+    "header not JSON": (framed(b'{"a": '), "not valid JSON"),
+    "header with NaN": (framed(b'{"a": NaN}'), "not valid JSON"),
+    "header nested deep": (framed(b'{"a": ' + b"[" * 200_000), "not valid JSON"),
+    "header not UTF-8": (framed(b'{"\xff": 1}'), "not UTF-8"),
+    "name twice": (framed(b'{"t": {}, "t": {}}'), "'t' twice"),
+    "metadata not an object": (framed({"__metadata__": 3}), "__metadata__"),
+    "metadata not strings": (framed({"__metadata__": {"a": 1}}), "__metadata__"),
+    "entry not an object": (framed({"t": [1]}), "'t' that does not describe a tensor"),
+    "no dtype": (framed({"t": {"shape": [1], "data_offsets": [0, 4]}}), "unknown dtype None"),
+    "unknown dtype": (framed({"t": entry("F7")}, bytes(8)), "'t' of unknown dtype 'F7'"),
+    "dtype not a string": (framed({"t": entry(["F32"])}), "unknown dtype"),
+    "negative shape": (framed({"t": entry(shape=(-2, -1))}, bytes(8)), "impossible shape [-2, -1]"),
+    "fractional shape": (framed({"t": entry(shape=(2.0,))}, bytes(8)), "impossible shape"),
+    "boolean shape": (framed({"t": entry(shape=(True,), offsets=(0, 4))}, bytes(4)), "impossible shape"),
+    "huge shape": (framed({"t": entry(shape=(0, 10**30), offsets=(0, 0))}), "impossible shape"),
+    "endless shape": (framed({"t": entry(shape=[2**62] * 10_000)}, bytes(8)), "impossible shape"),
+    "shape not a list": (framed({"t": entry() | {"shape": 2}}, bytes(8)), "impossible shape 2"),
+    "three offsets": (framed({"t": entry(offsets=(0, 4, 8))}, bytes(8)), "impossible data_offsets"),
+    "offsets reversed": (framed({"t": entry(offsets=(8, 0))}, bytes(8)), "impossible data_offsets"),
+    "offsets not matching": (framed({"t": entry(shape=(3,))}, bytes(8)), "8 bytes, which do not fit F32 [3]"),
+    "half a byte": (framed({"t": entry("F4", (3,), (0, 1))}, bytes(1)), "do not fit F4"),
+    "overlap": (framed({"t": entry(), "u": entry(offsets=(4, 12))}, bytes(12)), "'u' overlaps"),
+    "gap": (framed({"t": entry(), "u": entry(offsets=(12, 20))}, bytes(20)), "gap of 4 bytes"),
+    "cut off in the data": (VALID[:-5], "the last 5 of its 12 bytes"),
+    "claims a terabyte": (framed({"t": entry("U8", (2**40,), (0, 2**40))}, bytes(8)), "is cut off"),
+    "bytes behind the end": (VALID + b"!", "1 bytes more"),
+    "endless name": (framed({"n" * 10_000: 1}), "nnn...nnn"),
+}
+
+
+@pytest.mark.parametrize(("content", "wanted"), BAD_FILES.values(), ids=BAD_FILES.keys())
+def test_a_bad_file_is_refused_naming_file_and_fault(tmp_path, content, wanted):
+    path = write(tmp_path / "w.safetensors", content)
+    message = refusal(read_header, path)
+    assert wanted in message and message.startswith(str(path))
+
+
+def test_a_header_over_100_mb_is_not_read_even_if_the_file_has_it(tmp_path):
+    path = write(tmp_path / "w.safetensors", struct.pack("<Q", 100_000_001) + b"{")
+    os.truncate(path, 100_000_009)
+    assert "more than 100 MB" in refusal(read_header, path)
+
+
+def test_what_is_not_a_file_is_refused(tmp_path):
+    assert "does not exist" in refusal(read_header, tmp_path / "none.safetensors")
+    assert "is a folder" in refusal(read_header, tmp_path)
+
+
+@LINUX
+def test_a_pipe_and_an_unreadable_file_are_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a regular file" in refusal(read_header, tmp_path / "pipe")
+    for reader in (read_header, read_json):
+        assert "cannot be read" in refusal(reader, Path("/proc/self/mem"))  # even root gets an I/O error
+
+
+def test_a_file_cut_off_anywhere_is_refused_as_too_short(tmp_path):
+    for end in range(len(VALID)):
+        message = refusal(read_header, write(tmp_path / "w.safetensors", VALID[:end]))
+        assert "is empty" in message or "bytes long" in message or "is cut off" in message
+        if end >= HEADER_END:
+            assert f"the last {len(VALID) - end} of its 12 bytes" in message
+
+
+def test_a_header_length_beginning_like_a_pickle_is_no_pickle(tmp_path):
+    text = json.dumps({"t": entry()}).encode().ljust(0x480)
+    content = framed(text, bytes(8))
+    assert content[:2] == b"\x80\x04"
+    assert list(read_header(write(tmp_path / "w.safetensors", content))[0]) == ["t"]
+    assert "is cut off" in refusal(read_header, write(tmp_path / "w.safetensors", content[:8]))
+
+
+edits = st.lists(
+    st.tuples(st.integers(0, len(VALID) - 1), st.sampled_from(b'"[]{}:,-0123456789e\xff\0 AF')), max_size=4
+)
+mutants = st.tuples(edits, st.binary(max_size=3), st.integers(0, 20)).map(
+    lambda m: bytes(dict(m[0]).get(i, byte) for i, byte in enumerate(VALID))[: len(VALID) - m[2]] + m[1]
+)
+shapes = st.sampled_from([(), (4,), (1, 1), (0,), (-1,), (2**62, 8)])
+spans = st.sampled_from([(0, 4), (4, 8), (0, 0), (4, 4), (8, 4)])
+entries = st.builds(entry, st.sampled_from(["U8", "F4", "F32", "X"]), shapes, spans)
+headers = st.builds(framed, st.dictionaries(st.text(max_size=2), entries, max_size=2), st.sampled_from([b"", bytes(4)]))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=99) | st.binary(max_size=99).map(framed) | mutants | headers)
+def test_any_bytes_give_a_header_that_the_library_opens_or_a_mova_error(tmp_path, content):
+    path = write(tmp_path / "w.safetensors", content)
+    try:
+        tensors, _ = read_header(path)
+    except MovaError:
+        return
+    with safe_open(path, framework="pt") as file:
+        assert {name: list(info.shape) for name, info in tensors.items()} == {
+            name: file.get_slice(name).get_shape()
+            for name in file.keys()  # noqa: SIM118
+        }
+
+
+# --- open_weights and Weights.read ---
+
+
+def test_a_single_file_and_its_folder_read_back_what_was_saved(tmp_path):
+    saved = {"a": torch.randn(3, 2).bfloat16(), "n": torch.arange(3)}
+    for stem in ("model", STEM):
+        (tmp_path / stem).mkdir()
+        path = tmp_path / stem / f"{stem}.safetensors"
+        save_file(saved, path, metadata={"config": "{}"})
+        for given_path in (path, path.parent):
+            weights = open_weights(given_path)
+            assert weights.shapes() == {"a": (3, 2), "n": (3,)} and weights.metadata == {"config": "{}"}
+            assert weights.files == dict.fromkeys(saved, path)
+            for name, tensor in weights.read(saved):
+                assert torch.equal(tensor, saved[name]) and tensor.dtype == saved[name].dtype
+
+
+def test_shards_read_back_and_only_floating_tensors_are_cast(tmp_path):
+    one, _ = sharded(tmp_path)
+    weights = open_weights(tmp_path)
+    assert weights.where == str(tmp_path) and weights.files["x"] == tmp_path / one
+    read = dict(weights.read(["z", "x", "y"], dtype=torch.float16))
+    assert {name: tensor.dtype for name, tensor in read.items()} == {
+        "x": torch.float16,
+        "y": torch.int64,
+        "z": torch.float16,
+    }
+    assert torch.equal(read["x"], torch.ones(2, 3).half()) and read["y"].tolist() == [0, 1, 2, 3]
+    assert dict(weights.read(["x"], device="meta"))["x"].is_meta
+    assert "no tensor 'q'" in refusal(list, weights.read(["x", "q"]))
+
+
+def test_f4_is_not_cast(tmp_path):
+    path = write(tmp_path / "w.safetensors", framed({"t": entry("F4", (2,), (0, 1))}, bytes(1)))
+    assert "'t' as F4" in refusal(list, open_weights(path).read(["t"], dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("content", [VALID[:20], framed({"c": entry()}, bytes(8)), None])
+def test_a_file_changed_after_opening_is_told(tmp_path, content):
+    path = write(tmp_path / "w.safetensors", VALID)
+    weights = open_weights(path)
+    path.unlink()
+    if content is not None:
+        write(path, content)
+    assert str(path) in refusal(list, weights.read(["a"]))
+
+
+@LINUX
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+def test_reading_without_a_cast_maps_the_file_and_never_writes_to_it(tmp_path, dtype):
+    path = tmp_path / "w.safetensors"
+    save_file({"a": torch.ones(1000), "b": torch.zeros(1000)}, path)
+    before = path.read_bytes()
+    tensor = dict(open_weights(path).read(["b"], dtype=dtype))["b"]
+    maps = [line.split()[0] for line in Path("/proc/self/maps").read_text().splitlines() if str(path) in line]
+    assert any(int(begin, 16) <= tensor.data_ptr() < int(end, 16) for begin, end in (m.split("-") for m in maps))
+    tensor += 7
+    assert path.read_bytes() == before
+
+
+@LINUX
+def test_reading_one_tensor_of_a_large_file_takes_the_memory_of_that_tensor(tmp_path):
+    path = tmp_path / "w.safetensors"
+    size = 2**30
+    header = {"big": entry("U8", (size,), (0, size)), "small": entry("F32", (1000,), (size, size + 4000))}
+    os.truncate(write(path, framed(header)), len(framed(header)) + size + 4000)  # sparse: takes no disk space
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before = resident()
+    weights = open_weights(path)
+    tensors = dict(weights.read(["small", "big"]))
+    assert tensors["small"].sum() == 0 and tensors["big"].shape == (size,)
+    assert resident() - before < 50e6
+
+
+def test_a_folder_without_weights_tells_what_is_looked_for(tmp_path):
+    message = refusal(open_weights, tmp_path)
+    assert f"{STEM}.safetensors or model.safetensors" in message and ".index.json" in message
+    write(tmp_path / "pytorch_model.bin", b"PK")
+    message = refusal(open_weights, tmp_path)
+    assert "pytorch_model.bin" in message and "can run any code" in message
+    assert "does not exist" in refusal(open_weights, tmp_path / "none")
+
+
+def test_absent_shards_are_named_and_counted(tmp_path):
+    _, two = sharded(tmp_path)
+    (tmp_path / two).unlink()
+    message = refusal(open_weights, tmp_path)
+    assert "only 1 of 2 shards" in message and two in message
+
+
+@pytest.mark.parametrize(
+    "shard", ["../x.safetensors", "/x.safetensors", "..", "a\\x.safetensors", "C:x.safetensors", "x.bin"]
+)
+def test_a_shard_outside_the_folder_or_of_another_kind_is_refused(tmp_path, shard):
+    sharded(tmp_path, {"x": shard})
+    assert "not a .safetensors file in the same folder" in refusal(open_weights, tmp_path)
+
+
+def test_index_and_shards_must_hold_the_same_tensors(tmp_path):
+    one, two = sharded(tmp_path, {"x": "A", "y": "B"})
+    sharded(tmp_path, {"x": one, "y": two, "z": two, "w": one})
+    assert f"{one} lacks tensor 'w'" in refusal(open_weights, tmp_path)
+    sharded(tmp_path, {"x": two, "y": one, "z": two})
+    assert f"{two} lacks tensor 'x'" in refusal(open_weights, tmp_path)
+    sharded(tmp_path, {"x": one, "y": two})
+    assert f"does not list 'z', found in {two}" in refusal(open_weights, tmp_path)
+    sharded(tmp_path, None, one={"x": torch.ones(1), "y": torch.ones(1)})
+    assert f"'y' twice, in {one} and in {two}" in refusal(open_weights, tmp_path)
+
+
+@pytest.mark.parametrize("index", [{}, {"weight_map": []}, {"weight_map": {}}, {"weight_map": {"x": 3}}])
+def test_an_index_without_a_weight_map_is_refused(tmp_path, index):
+    write(tmp_path / "model.safetensors.index.json", index)
+    assert "weight_map" in refusal(open_weights, tmp_path)
+
+
+def test_a_damaged_shard_is_named(tmp_path):
+    _, two = sharded(tmp_path)
+    write(tmp_path / two, (tmp_path / two).read_bytes()[:-1])
+    message = refusal(open_weights, tmp_path)
+    assert two in message and "the last 1 of its 36 bytes" in message
+
+
+# --- read_json ---
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        *[(b"", "not valid JSON"), (b"{,}", "not valid JSON"), (b"[" * 200_000, "not valid JSON")],
+        *[(b'{"a": "\xff"}', "not UTF-8"), (b"[1]", "not a JSON object")],
+    ],
+)
+def test_a_file_that_holds_no_json_object_is_refused(tmp_path, content, wanted):
+    path = write(tmp_path / "config.json", content)
+    assert wanted in refusal(read_json, path) and str(path) in refusal(read_json, path)
+
+
+def test_a_json_object_is_read_even_behind_a_byte_order_mark(tmp_path):
+    assert read_json(write(tmp_path / "config.json", b'\xef\xbb\xbf{"a": 1}')) == {"a": 1}
+    assert "does not exist" in refusal(read_json, tmp_path / "none.json")
+    assert "is a folder" in refusal(read_json, tmp_path)
+
+
+# --- check_tensors, expected_shapes, assign ---
+
+
+def test_missing_unknown_and_misshapen_tensors_are_named_at_most_three_of_each(tmp_path):
+    infos = {"a": TensorInfo("F32", (2, 3)), "u": TensorInfo("F32", ())}
+    expected = {"a": (3, 2), **{f"m{i}": (1,) for i in range(5)}}
+    message = refusal(check_tensors, infos, expected, "video_dit")
+    assert message.startswith("video_dit lacks 'm0', 'm1', 'm2' and 2 more")
+    assert "unknown 'u'" in message and "'a' is [2, 3] instead of [3, 2]" in message
+
+
+def test_matching_tensors_pass_and_optional_ones_may_be_absent_or_unexpected(tmp_path):
+    sharded(tmp_path)
+    weights = open_weights(tmp_path)
+    check_tensors(weights, {"x": [2, 3], "y": (4,), "z": ()}, "here")
+    check_tensors(weights, {"x": (2, 3), "y": (4,), "w": (1,)}, "here", optional={"w", "z"})
+    assert "'x' is" in refusal(check_tensors, weights, {"x": (2,)}, "here", {"x", "y", "z"})
+
+
+def small_module(device=None):
+    module = torch.nn.Sequential(torch.nn.Linear(2, 3, device=device), torch.nn.BatchNorm1d(3, device=device))
+    return torch.nn.ModuleDict({"part": module})
+
+
+def test_expected_shapes_are_those_under_the_prefix_without_it():
+    shapes = expected_shapes(small_module("meta"), "part.0.")
+    assert shapes == {"weight": (3, 2), "bias": (3,)}
+    assert "part.1.running_mean" in expected_shapes(small_module("meta"))
+
+
+def test_a_meta_module_filled_from_a_file_computes_as_the_saved_one(tmp_path):
+    saved = small_module().eval()
+    save_file(saved.state_dict(), tmp_path / "w.safetensors")
+    module = small_module("meta").eval()
+    weights = open_weights(tmp_path / "w.safetensors")
+    check_tensors(weights, expected_shapes(module), "w")
+    assign(module, weights.read(weights.tensors))
+    x = torch.randn(4, 2)
+    assert torch.equal(module["part"](x), saved["part"](x))
+    assert module.state_dict().keys() == saved.state_dict().keys()
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("name", ["q", "part.0.q", "part.9.weight", "part.0", "part.0.weight.data", ""])
+def test_an_unknown_name_or_another_shape_is_not_assigned(name):
+    module = small_module()
+    assert f"no tensor {name!r}" in refusal(assign, module, [(name, torch.ones(1))])
+    assert "[2, 3] instead of [3, 2]" in refusal(assign, module, [("part.0.weight", torch.ones(2, 3))])
+
+
+def test_the_memory_of_the_old_tensor_is_freed_before_the_next_is_read():
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    memory = {}
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        array = np.zeros(tensor.shape, dtype="int64" if name.endswith("tracked") else "float32")
+        tensor.data = torch.from_numpy(array)  # the tensor's memory is the array, which dies with its last view
+        memory[name] = weakref.ref(array)
+    del tensor, array
+    assert all(reference() is not None for reference in memory.values())
+
+    def source():
+        for i, name in enumerate(names := list(memory)):
+            assert [memory[done]() for done in names[:i]] == [None] * i
+            assert memory[name]() is not None
+            yield name, torch.ones(memory[name]().shape)
+
+    assign(module, source())
+    assert [reference() for reference in memory.values()] == [None] * len(memory)
