@@ -73,7 +73,7 @@ def _take(shard: safe_open, path: Path, name: str, dtype: torch.dtype | None, de
     # No copy: safe_open maps the file privately (MAP_PRIVATE), get_tensor returns a view of that map, which lives as
     # long as a view does, and Tensor.to returns the same tensor if nothing changes. A test looks in /proc/self/maps.
     try:
-        tensor: Tensor = shard.get_tensor(name)  # type: ignore[no-untyped-call]
+        tensor: Tensor = shard.get_tensor(name)
     except SafetensorError as error:
         raise MovaError(f"{path} cannot be read ({error}); do not change files while they are in use.") from error
     return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)

@@ -51,20 +51,24 @@ class JointModel(Tower):
         device: torch.device | str | None = None,
         operations: Any = nn,
         attention: Attention = sdpa,
+        cast_inputs: bool = True,
     ) -> None:
-        """`operations` holds Linear, Conv1d, Conv3d, LayerNorm and RMSNorm: torch.nn, or a host's casting layers."""
+        """`operations` holds Linear, Conv1d, Conv3d, LayerNorm and RMSNorm: torch.nn's, or others of their kind.
+
+        cast_inputs: bring inputs to the weights' dtype, as torch's layers need; not for a host whose layers cast their
+        weights to the inputs.
+        """
         factory = {"dtype": dtype, "device": device}
         super().__init__(config.video_dit, operations, **factory)
         self.audio_dit = Tower(config.audio_dit, operations, **factory)
         self.dual_tower_bridge = Bridge(config.dual_tower_bridge, operations, **factory)
         self.attention = attention
-        # torch's own layers need inputs of their weights' dtype; a host's cast their weights to the inputs'.
-        self.casts_inputs = operations is nn
+        self.cast_inputs = cast_inputs
         self.last_rotations: tuple[Any, Rotations] | None = None
 
     def embed_text(self, context: Tensor) -> Text:
         """UMT5 features [B, tokens, text] -> what forward takes; worth keeping for a prompt used in many steps."""
-        if self.casts_inputs:
+        if self.cast_inputs:
             context = context.to(next(self.text_embedding.parameters()).dtype)
         return Text(self.text_embedding(context), self.audio_dit.text_embedding(context))
 
