@@ -20,8 +20,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mova import JointModel, MovaConfig
-from mova.pipeline import layers_for
 from mova.config import BridgeConfig, TowerConfig
+from mova.pipeline import layers_for
 
 TORCHVISION_OPERATORS = {
     "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -91,11 +91,13 @@ def main() -> None:
     t, h, w = args.latent
     audio_length = (4 * t - 3) * 50 // 24
     print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print(f"width {args.width}, {args.layers} layers, {t * h * w // 4} video and {audio_length} audio tokens, 512 of text")
+    print(
+        f"width {args.width}, {args.layers} layers, {t * h * w // 4} video and {audio_length} audio tokens, 512 of text"
+    )
     for dtype in (torch.float32, torch.bfloat16):
         torch.manual_seed(0)
         config = sizes(args.width, args.layers)
-        operations, attention = layers_for(torch.device(args.device))
+        operations, attention = layers_for(torch.device(args.device), dtype)
         ours = JointModel(config, dtype, args.device, operations, attention).requires_grad_(False)
         rival = theirs(diffsynth, config, ours)
         factory = {"device": args.device, "dtype": dtype}
@@ -119,7 +121,8 @@ def main() -> None:
                         times[name].append(time.perf_counter() - start)
         ratios = [a / b for a, b in zip(times["ours"], times["diffsynth"], strict=True)]
         apart = max(
-            float((a.float() - b.float()).abs().max() / b.float().abs().max()) for a, b in zip(*outputs.values(), strict=True)
+            float((a.float() - b.float()).abs().max() / b.float().abs().max())
+            for a, b in zip(*outputs.values(), strict=True)
         )
         print(
             f"{str(dtype).removeprefix('torch.'):9} ours {statistics.median(times['ours']):.3f} s, "

@@ -7,3 +7,8 @@ class MovaError(ValueError):
 
 class Cancelled(Exception):
     """The user stopped the run between two model evaluations."""
+
+
+def first_line(error: Exception) -> str:
+    """What another library has to say, short enough for a sentence of ours."""
+    return str(error).strip().split("\n")[0]

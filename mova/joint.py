@@ -55,15 +55,13 @@ class JointModel(Tower):
     ) -> None:
         """`operations` holds Linear, Conv1d, Conv3d, LayerNorm and RMSNorm: torch.nn's, or others of their kind.
 
-        cast_inputs: bring inputs to the weights' dtype, as torch's layers need; not for a host whose layers cast their
-        weights to the inputs.
+        cast_inputs: see Tower.
         """
         factory = {"dtype": dtype, "device": device}
-        super().__init__(config.video_dit, operations, **factory)
-        self.audio_dit = Tower(config.audio_dit, operations, **factory)
+        super().__init__(config.video_dit, operations, cast_inputs, **factory)
+        self.audio_dit = Tower(config.audio_dit, operations, cast_inputs, **factory)
         self.dual_tower_bridge = Bridge(config.dual_tower_bridge, operations, **factory)
         self.attention = attention
-        self.cast_inputs = cast_inputs
         self.last_rotations: tuple[Any, Rotations] | None = None
 
     def embed_text(self, context: Tensor) -> Text:

@@ -57,16 +57,14 @@ def timestep_sinusoid(timestep: Tensor, dim: int) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=1).float().to(timestep.device)
 
 
-def linear_as(layer: nn.Module, x: Tensor) -> Tensor:
-    """A Linear in the precision of x, whatever its weights are stored in.
+def linear_as(layer: nn.Module, x: Tensor, cast: bool) -> Tensor:
+    """A Linear in the precision of x, whatever its weights are stored in (those of a host's layers: see cast_inputs).
 
-    The published code runs the timestep layers in float32 on bf16 weights. The host's layers cast their weights
-    themselves; torch's own would refuse.
+    The published code runs the timestep layers in float32 on bf16 weights, which torch's Linear would refuse.
     """
-    if type(layer) is nn.Linear and layer.weight.dtype != x.dtype:
+    if isinstance(layer, nn.Linear) and cast and layer.weight.dtype != x.dtype:
         return F.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype))
-    out: Tensor = layer(x)
-    return out
+    return layer(x)
 
 
 class CrossAttention(nn.Module):

@@ -68,13 +68,13 @@ def read_image(path: Path) -> Image.Image:
         raise MovaError(f"{path} is damaged or cut off; save or download the picture again.") from error
 
 
-def check_output(path: Path) -> None:
-    """Raise MovaError if `write_clip` could not write to `path`. Leaves nothing behind."""
+def check_output(path: Path, suffix: str = ".mp4") -> None:
+    """Raise MovaError if a file with that suffix could not be written to `path`. Leaves nothing behind."""
     path = Path(path)
-    if path.suffix.lower() != ".mp4":
-        raise MovaError(f"{path} cannot be the clip's name; give a file name that ends in .mp4.")
+    if path.suffix.lower() != suffix:
+        raise MovaError(f"{path} cannot be the output's name; give a file name that ends in {suffix}.")
     if not os.path.isdir(path.parent):
-        raise MovaError(f"The folder {path.parent} for the clip {path.name!r} does not exist; create it first.")
+        raise MovaError(f"The folder {path.parent} for the output {path.name!r} does not exist; create it first.")
     trial = temporary_name(path)
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -85,7 +85,8 @@ def check_output(path: Path) -> None:
             trial.touch(exist_ok=False)  # permission bits say nothing to root or on a network drive
         finally:
             trial.unlink(missing_ok=True)
-        av.codec.Codec("libx264", "w")
+        if suffix == ".mp4":
+            av.codec.Codec("libx264", "w")
     except MovaError:
         raise
     except av.codec.codec.UnknownCodecError as error:

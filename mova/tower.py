@@ -74,10 +74,13 @@ class Head(nn.Module):
 class Tower(nn.Module):
     """Embeddings, blocks and head of one modality."""
 
-    def __init__(self, config: TowerConfig, operations: Any, **factory: Any) -> None:
+    def __init__(self, config: TowerConfig, operations: Any, cast_inputs: bool, **factory: Any) -> None:
+        """cast_inputs: bring inputs and weights to one dtype, as torch's layers need. Not for a host's layers, which
+        cast their weights to their inputs themselves.
+        """
         super().__init__()
         dim, patch = config.dim, config.patch_size
-        self.config = config
+        self.config, self.cast_inputs = config, cast_inputs
         conv = operations.Conv3d if len(patch) == 3 else operations.Conv1d
         self.patch_embedding = conv(config.in_dim, dim, kernel_size=patch, stride=patch, **factory)
         self.text_embedding = nn.Sequential(
@@ -99,10 +102,10 @@ class Tower(nn.Module):
         """
         x = timestep_sinusoid(timestep, self.config.freq_dim)
         for layer in self.time_embedding:
-            x = linear_as(layer, x)
+            x = linear_as(layer, x, self.cast_inputs)
         modulation = x
         for layer in self.time_projection:
-            modulation = linear_as(layer, modulation)
+            modulation = linear_as(layer, modulation, self.cast_inputs)
         return x.to(dtype), modulation.to(dtype).unflatten(1, (6, self.config.dim))
 
     def patchify(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:

@@ -42,10 +42,11 @@ def joint_name(name: str, expert: str) -> str:
     return name if name.startswith(("audio_dit.", "dual_tower_bridge.")) else f"{expert}.{name}"
 
 
-def joint_model(kind: str, expert: str = "video_dit", **bridge: object) -> JointModel:
+def joint_model(kind: str, expert: str = "video_dit", layers: tuple = (), **bridge: object) -> JointModel:
+    """layers: (operations, attention), if not torch's own."""
     config = json.loads(json.dumps(CASES[f"joint_{kind}"]["config"]))
     config["dual_tower_bridge"].update(bridge)
-    model = JointModel(MovaConfig.from_dict(config)).requires_grad_(False)
+    model = JointModel(MovaConfig.from_dict(config), None, None, *layers).requires_grad_(False)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     model.load_state_dict({name: weight(joint_name(name, expert), shape) for name, shape in shapes.items()})
     return model

@@ -1,0 +1,170 @@
+"""Command line: python -m mova generate | info | tiny."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import MovaError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status. What the user did wrong is told in one sentence."""
+    options = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        options.run(options)
+    except MovaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; nothing was written.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def interrupt(*_: object) -> None:
+    """A polite kill is treated as Ctrl-C: what is half done gets cleaned up."""
+    raise KeyboardInterrupt
+
+
+def parser() -> argparse.ArgumentParser:
+    show = argparse.ArgumentDefaultsHelpFormatter
+    root = argparse.ArgumentParser(prog="python -m mova", description="MOVA: video and sound together.")
+    commands = root.add_subparsers(dest="command", required=True)
+
+    generate = commands.add_parser("generate", help="make a clip", formatter_class=show)
+    generate.set_defaults(run=run_generate)
+    add = generate.add_argument
+    add("--checkpoint", type=Path, required=True, help="folder laid out like the release")
+    add("--prompt", required=True, help="what should be seen and heard")
+    add("--negative-prompt", help="what should not (Wan's list if not given)", default=argparse.SUPPRESS)
+    add("--image", type=Path, help="first frame")
+    add("--end-image", type=Path, help="last frame")
+    add("--text-only-frame", choices=("white", "none"), default="white", help="what stands for a missing first frame")
+    add("--out", type=Path, required=True, help="the .mp4 to write")
+    add("--contact-sheet", type=Path, help="also write frames and waveform as this .png")
+    add("--width", type=int, default=640)
+    add("--height", type=int, default=352)
+    add("--frames", type=int, default=193, help="4k + 1")
+    add("--fps", type=float, default=24.0)
+    add("--steps", type=int, default=50)
+    add("--guidance", type=float, default=5.0, help="of the text, on both modalities")
+    add("--audio-guidance", type=float, help="of the text on the audio, if it should differ")
+    add("--bridge-guidance", type=float, default=1.0, help="more ties the sound closer to the picture; 1 is off")
+    add("--video-shift", type=float, help="of the sigmas (the checkpoint's if not given)")
+    add("--audio-shift", type=float, help="of the sigmas (the checkpoint's if not given)")
+    add("--boundary", type=float, help="sigma below which the low-noise expert works (the checkpoint's if not given)")
+    add("--seed", type=int, default=42)
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
+    add("--dtype", choices=("bf16", "fp16", "fp32"), default="bf16")
+    add("--attention", choices=("auto", "sdpa", "onednn", "xformers", "sage"), default="auto")
+    add("--tiled-vae", action="store_true", help="encode and decode the video in tiles: less memory, slower")
+
+    info = commands.add_parser("info", help="say what a checkpoint or a clip is")
+    info.set_defaults(run=run_info)
+    info.add_argument("path", type=Path)
+
+    tiny = commands.add_parser("tiny", help="write a small checkpoint with random weights", formatter_class=show)
+    tiny.set_defaults(run=run_tiny)
+    tiny.add_argument("folder", type=Path)
+    tiny.add_argument("--seed", type=int, default=0)
+    return root
+
+
+def run_generate(options: argparse.Namespace) -> None:
+    """Check everything, then load, generate and write."""
+    # Imported here: these take seconds, which --help should not.
+    from . import media, pipeline
+    from .contact_sheet import write_contact_sheet
+    from .folder import open_checkpoint
+
+    quiet_libraries()
+    media.check_output(options.out)
+    if options.contact_sheet:
+        media.check_output(options.contact_sheet, ".png")
+    request = request_from(options)
+    request.check()
+    device, dtype = pipeline.device_and_dtype(options.device, options.dtype)
+    with Progress(options.steps) as progress:
+        runtime = pipeline.Runtime(
+            device, dtype, options.attention, options.tiled_vae, part=progress.part, step=progress.step
+        )
+        checkpoint = open_checkpoint(options.checkpoint)
+        result = pipeline.generate(checkpoint, request, runtime)
+        progress.part("writing the clip")
+    settings = pipeline.settings_of(checkpoint, request, runtime)
+    media.write_clip(options.out, result.frames, options.fps, result.waveform, result.sample_rate, settings)
+    print(options.out)
+    if options.contact_sheet:
+        write_contact_sheet(options.contact_sheet, result.frames, result.waveform, result.sample_rate)
+        print(options.contact_sheet)
+
+
+def quiet_libraries() -> None:
+    """Leave the terminal to our own progress bar."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+
+def request_from(options: argparse.Namespace) -> Any:
+    """The options as a pipeline.Request, with the pictures read."""
+    from . import media
+    from .guidance import Guidance
+    from .pipeline import Request
+
+    same = ("prompt", "negative_prompt", "text_only_frame", "width", "height", "frames", "fps", "steps", "seed")
+    values = {
+        name: getattr(options, name) for name in (*same, "video_shift", "audio_shift", "boundary") if name in options
+    }
+    return Request(
+        **values,
+        image=media.read_image(options.image) if options.image else None,
+        end_image=media.read_image(options.end_image) if options.end_image else None,
+        guidance=Guidance(options.guidance, options.bridge_guidance, options.audio_guidance),
+    )
+
+
+class Progress:
+    """Which part is at work, and a bar over the steps."""
+
+    def __init__(self, steps: int) -> None:
+        from tqdm import tqdm
+
+        self.bar = tqdm(total=steps, unit="step", dynamic_ncols=True)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def part(self, name: str) -> None:
+        self.bar.set_description(name)
+
+    def step(self, done: int, of: int) -> None:
+        self.bar.update(done - self.bar.n)
+
+
+def run_info(options: argparse.Namespace) -> None:
+    from .info import describe
+
+    for line in describe(options.path):
+        print(line)
+
+
+def run_tiny(options: argparse.Namespace) -> None:
+    from .tiny import write_tiny
+
+    write_tiny(options.folder, seed=options.seed)
+    print(f"{options.folder}: a small MOVA checkpoint with random weights")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,18 @@
+from pathlib import Path
+
+import pytest
+
+from mova.tiny import write_tiny
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint in the released layout. Shared: tests that change it must copy it."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    write_tiny(folder)
+    return folder
+
+
+@pytest.fixture
+def photograph() -> Path:
+    return Path(__file__).parents[1] / "examples" / "rocket.jpg"
