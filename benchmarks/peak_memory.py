@@ -1,4 +1,4 @@
-"""Peak activation memory and FLOPs of one joint forward of the released size, worked out on fake tensors: no GPU needed.
+"""Peak activation memory and FLOPs of one joint forward of the released size, worked out on fake tensors (no GPU).
 
     python benchmarks/peak_memory.py
 

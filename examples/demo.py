@@ -28,8 +28,8 @@ Done in {time.monotonic() - start:.0f} seconds.
   the contact sheet: {sheet}
 
 The weights are random, so the picture and the sound are noise: what you saw is the whole path, from the text encoder
-through both experts to the MP4. With a released checkpoint the same command makes a real clip (drop --device and --dtype
-to use a GPU in bf16, and size, frames and steps to take the release's):
+through both experts to the MP4. With a released checkpoint the same command makes a real clip, of the release's size,
+length and steps, in bf16 and on a GPU if there is one:
 
   .venv/bin/python -m mova generate --checkpoint PATH/TO/MOVA-360p --image {ROOT / "examples" / "rocket.jpg"} \\
       --prompt "{PROMPT}" --out rocket.mp4"""
