@@ -44,18 +44,18 @@ def sage_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 def onednn_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Products by oneDNN, scores and softmax in float32: as exact as SDPA and faster, CPU only."""
-    scale = (q.shape[2] // heads) ** -0.5
+    # Contiguous for each head: oneDNN has only a slow reference kernel for other layouts.
+    queries, keys = (split_heads(x, heads).transpose(1, 2).float().contiguous().flatten(0, 1) for x in (q, k))
+    queries *= (q.shape[2] // heads) ** -0.5
+    values = split_heads(v, heads).permute(0, 2, 3, 1).contiguous().flatten(0, 1)
     out = torch.empty_like(q)
-    by_head = [split_heads(x, heads) for x in (q, k, v, out)]
-    for sample in range(len(q)):
-        for head in range(heads):
-            queries, keys, values, result = (x[sample, :, head] for x in by_head)
-            # Contiguous: oneDNN has only a slow reference kernel for other layouts.
-            queries, keys = queries.float().contiguous() * scale, keys.float().contiguous()
-            values = values.t().contiguous()
-            for start in range(0, len(queries), 512):  # the [512, S] scores stay near the processor
-                scores = onednn.product(queries[start : start + 512], keys).softmax(-1)
-                result[start : start + 512] = onednn.product(scores.to(values.dtype), values)
+    by_head = split_heads(out, heads).transpose(1, 2)
+    step = max(32, 2**20 // k.shape[1])  # some million scores at a time: they stay near the processor
+    for i in range(len(queries)):
+        for start in range(0, q.shape[1], step):
+            rows = slice(start, start + step)
+            scores = onednn.product(queries[i, rows], keys[i]).softmax(-1)
+            by_head[i // heads, i % heads, rows] = onednn.product(scores.to(values.dtype), values[i])
     return out
 
 

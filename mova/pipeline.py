@@ -18,7 +18,7 @@ from .attention import Attention, choose
 from .audio_vae import AudioVAE, plain_weights
 from .checkpoint import assign
 from .conditioning import audio_latents, audio_samples, check_fps, check_size, image_condition, latent_frames
-from .errors import MovaError
+from .errors import MovaError, first_line
 from .folder import EXPERTS, JOINT, Checkpoint
 from .guidance import Guidance, guided
 from .joint import JointModel, Text
@@ -91,11 +91,17 @@ def generate(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> Resu
     """Run the whole model. Raises MovaError for wrong values, Cancelled if runtime.cancelled() becomes true."""
     request.check()
     choose(runtime.attention, runtime.device, runtime.dtype)
-    prompts = encode_prompts(checkpoint, request, runtime)
-    condition = encode_images(checkpoint, request, runtime)
-    video, audio = denoise(checkpoint, request, runtime, prompts, condition)
-    frames = decode_video(checkpoint, runtime, video)
-    waveform = decode_audio(checkpoint, runtime, audio)
+    try:
+        prompts = encode_prompts(checkpoint, request, runtime)
+        condition = encode_images(checkpoint, request, runtime)
+        video, audio = denoise(checkpoint, request, runtime, prompts, condition)
+        frames = decode_video(checkpoint, runtime, video)
+        waveform = decode_audio(checkpoint, runtime, audio)
+    except torch.OutOfMemoryError as error:
+        raise MovaError(
+            f"The memory of {runtime.device} is full; take fewer frames, a smaller size or tiles for the video VAE "
+            f"({first_line(error)})"
+        ) from error
     rate = checkpoint.audio_vae.sample_rate
     waveform = waveform[:, : audio_samples(request.frames, request.fps, rate)]
     return Result(frames, waveform, rate, video, audio)
