@@ -1,6 +1,7 @@
 """Sizes of a MOVA model: read from config.json, from safetensors metadata, or from the tensor shapes themselves."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -151,6 +152,22 @@ class MovaConfig:
         config = cls(video, audio, bridge)
         config.check()
         return config
+
+    @classmethod
+    def from_file(cls, shapes: Shapes, metadata: Mapping[str, str]) -> "MovaConfig":
+        """From a file's header: the JSON under `config` in the safetensors metadata, else the shapes of the tensors.
+
+        Raises MovaError if neither makes a joint MOVA model.
+        """
+        if "config" not in metadata:
+            return cls.from_shapes(shapes)
+        try:
+            values = json.loads(metadata["config"])
+        except ValueError as error:
+            raise MovaError(f"The configuration in the file is not valid JSON ({error}); convert it again.") from error
+        if not isinstance(values, Mapping):
+            raise MovaError("The configuration in the file is not a JSON object; convert the file again.")
+        return cls.from_dict(values)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """The three parts as config.json holds them."""

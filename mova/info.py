@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from .checkpoint import TensorInfo, open_weights
+from .checkpoint import TensorInfo, Weights, open_weights
 from .config import MovaConfig
 from .errors import MovaError
 from .folder import EXPERTS, PARTS, open_checkpoint
@@ -40,7 +40,7 @@ def describe_folder(path: Path) -> Iterator[str]:
 
 def describe_weights(path: Path) -> Iterator[str]:
     weights = open_weights(path)
-    yield f"{kind_of(weights.tensors)}: {path}"
+    yield f"{kind_of(weights)}: {path}"
     yield totals(weights.tensors)
     for name, value in weights.metadata.items():
         yield f"{name}: {value if len(value) < 200 else value[:200] + '…'}"
@@ -58,10 +58,11 @@ def describe_clip(path: Path) -> Iterator[str]:
         yield f"{name}: {value if isinstance(value, str) else json.dumps(value)}"
 
 
-def kind_of(tensors: dict[str, TensorInfo]) -> str:
+def kind_of(weights: Weights) -> str:
     """Which part of a model these tensors are, by their names."""
+    tensors = weights.tensors
     if any(name.startswith("audio_dit.") for name in tensors) and "patch_embedding.weight" in tensors:
-        config = MovaConfig.from_shapes({name: info.shape for name, info in tensors.items()})
+        config = MovaConfig.from_file(weights.shapes(), weights.metadata)
         return f"MOVA joint model, one expert, {config.video_dit.num_layers} video layers"
     signs = {
         "MOVA bridge": "audio_to_video_conditioners.0.inner.q.weight",

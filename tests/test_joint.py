@@ -148,6 +148,19 @@ def test_a_wrong_configuration_is_refused_with_the_value_named(part, change, nam
         MovaConfig.from_dict(config)
 
 
+def test_the_config_in_a_file_s_metadata_goes_before_its_shapes():
+    model = joint_model("small")
+    shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    config = MovaConfig.from_dict(CASES["joint_small"]["config"])
+    assert MovaConfig.from_file(shapes, {"config": json.dumps(config.to_dict())}) == config
+    assert (
+        MovaConfig.from_file(shapes, {}) == MovaConfig.from_shapes(shapes) != config
+    )  # heads cannot be told by shapes
+    for broken in ("{", "[]", "{}"):
+        with pytest.raises(MovaError, match=r"configuration"):
+            MovaConfig.from_file(shapes, {"config": broken})
+
+
 def test_a_state_dict_without_audio_tower_is_no_joint_model():
     shapes = {name: tuple(t.shape) for name, t in joint_model("small").state_dict().items() if "audio" not in name}
     with pytest.raises(MovaError, match="audio_dit"):
