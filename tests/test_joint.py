@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -149,13 +150,13 @@ def test_a_wrong_configuration_is_refused_with_the_value_named(part, change, nam
 
 
 def test_the_config_in_a_file_s_metadata_goes_before_its_shapes():
-    model = joint_model("small")
+    model = joint_model("head128")
     shapes = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-    config = MovaConfig.from_dict(CASES["joint_small"]["config"])
-    assert MovaConfig.from_file(shapes, {"config": json.dumps(config.to_dict())}) == config
-    assert (
-        MovaConfig.from_file(shapes, {}) == MovaConfig.from_shapes(shapes) != config
-    )  # heads cannot be told by shapes
+    config = MovaConfig.from_dict(CASES["joint_head128"]["config"])
+    assert MovaConfig.from_file(shapes, {}) == MovaConfig.from_shapes(shapes) == config
+    bridge = dataclasses.replace(config.dual_tower_bridge, apply_first_frame_bias_in_rope=True)  # no shape tells that
+    biased = dataclasses.replace(config, dual_tower_bridge=bridge)
+    assert MovaConfig.from_file(shapes, {"config": json.dumps(biased.to_dict())}) == biased
     for broken in ("{", "[]", "{}"):
         with pytest.raises(MovaError, match=r"configuration"):
             MovaConfig.from_file(shapes, {"config": broken})
