@@ -1,4 +1,4 @@
-"""Command line: python -m mova generate | info | tiny."""
+"""Command line: python -m mova generate | convert | info | tiny."""
 
 import argparse
 import signal
@@ -62,6 +62,13 @@ def parser() -> argparse.ArgumentParser:
     add("--dtype", choices=("bf16", "fp16", "fp32"), default="bf16")
     add("--attention", choices=("auto", "sdpa", "onednn", "xformers", "sage"), default="auto")
     add("--tiled-vae", action="store_true", help="encode and decode the video in tiles: less memory, slower")
+
+    convert = commands.add_parser("convert", help="write the single files that ComfyUI loads", formatter_class=show)
+    convert.set_defaults(run=run_convert)
+    convert.add_argument("checkpoint", type=Path, help="folder laid out like the release")
+    convert.add_argument("destination", type=Path, help="folder like ComfyUI's models")
+    convert.add_argument("--dtype", choices=("bf16", "fp16", "fp32"), default="bf16", help="of the experts")
+    convert.add_argument("--name", help="what the files' names begin with (the folder's name if not given)")
 
     info = commands.add_parser("info", help="say what a checkpoint or a clip is")
     info.set_defaults(run=run_info)
@@ -150,6 +157,17 @@ class Progress:
 
     def step(self, done: int, of: int) -> None:
         self.bar.update(done - self.bar.n)
+
+
+def run_convert(options: argparse.Namespace) -> None:
+    from .convert import convert
+    from .folder import open_checkpoint
+
+    checkpoint = open_checkpoint(options.checkpoint)
+    for path in convert(
+        checkpoint, options.destination, options.dtype, options.name or options.checkpoint.resolve().name
+    ):
+        print(path)
 
 
 def run_info(options: argparse.Namespace) -> None:

@@ -157,6 +157,8 @@ class MovaConfig:
     def from_file(cls, shapes: Shapes, metadata: Mapping[str, str]) -> "MovaConfig":
         """From a file's header: the JSON under `config` in the safetensors metadata, else the shapes of the tensors.
 
+        The parts stand in the JSON under "transformer", where ComfyUI's core loader looks for them, or at its top.
+
         Raises MovaError if neither makes a joint MOVA model.
         """
         if "config" not in metadata:
@@ -167,7 +169,7 @@ class MovaConfig:
             raise MovaError(f"The configuration in the file is not valid JSON ({error}); convert it again.") from error
         if not isinstance(values, Mapping):
             raise MovaError("The configuration in the file is not a JSON object; convert the file again.")
-        return cls.from_dict(values)
+        return cls.from_dict(values.get("transformer", values))
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """The three parts as config.json holds them."""

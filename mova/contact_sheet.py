@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .errors import MovaError
-from .media import whole_file
+from .files import whole_file
 
 # Pixels
 WIDTH = 1600

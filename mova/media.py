@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .errors import MovaError
+from .files import reason, temporary_name, whole_file
 
 BT709 = 1  # the number of BT.709 in H.264's three colour tags (matrix, primaries, transfer)
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
@@ -122,7 +122,7 @@ def write_clip(
     if waveform is not None:
         check_waveform(waveform, sample_rate)
         waveform = fit_audio(waveform.float().clamp(-1, 1), len(frames), float(rate), sample_rate)
-    with whole_file(path) as temporary:
+    with whole_file(path, (av.FFmpegError,)) as temporary:
         container = av.open(os.path.abspath(temporary), "w", format="mp4", options={"movflags": "faststart"})
         try:
             if settings is not None:
@@ -173,32 +173,6 @@ def read_clip(path: Path) -> tuple[Tensor, Tensor | None, int, float]:
         refuse_if_cut_off(path, len(pictures), video.frames)
         waveform = torch.cat(sounds, dim=1) if sounds else None
         return torch.stack(pictures), waveform, audio.rate if audio else 0, stream_fps(video)
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to, renamed over it at the end of the block, or removed after any error.
-
-    Raises MovaError in place of what the disk (OSError) or the encoder (av.FFmpegError) raises.
-    """
-    temporary = temporary_name(path)
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())  # a network drive may say only now that it is full
-        os.replace(temporary, path)
-    except (OSError, av.FFmpegError) as error:
-        raise MovaError(
-            f"{path} could not be written ({reason(error)}); check that its folder exists and has room."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def temporary_name(path: Path) -> Path:
-    """A hidden, unused name in the folder of `path`, on the same disk, so that renaming it is one step."""
-    return path.parent / f".{uuid.uuid4().hex}.part"
 
 
 def frame_rate(fps: float) -> Fraction:
@@ -334,8 +308,3 @@ def settings_from_json(text: str) -> dict[str, Any]:
 def no_file(path: Path) -> str:
     """Why there is no file at `path`, to put behind its name."""
     return "is a folder" if os.path.isdir(path) else "does not exist"
-
-
-def reason(error: Exception) -> str:
-    """The system's words for an error, without the path of the temporary file."""
-    return str(getattr(error, "strerror", None) or error)

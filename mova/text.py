@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ftfy
 import torch
 from torch import Tensor
 
@@ -24,6 +23,10 @@ NEGATIVE_PROMPT = (
 
 def clean(prompt: str) -> str:
     """Mend encoding faults, HTML entities and white space, as the published pipeline does."""
+    try:
+        import ftfy
+    except ImportError as error:
+        raise MovaError("The package ftfy, which cleans prompts, is not installed; run: pip install ftfy") from error
     prompt = html.unescape(html.unescape(ftfy.fix_text(prompt)))
     return re.sub(r"\s+", " ", prompt).strip()
 

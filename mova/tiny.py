@@ -36,7 +36,7 @@ CONFIG = MovaConfig(
 )
 AUDIO_VAE = AudioVAEConfig(encoder_dim=8, decoder_dim=128)
 TEXT_ENCODER: dict[str, Any] = {"d_model": 4096, "d_kv": 32, "num_heads": 2, "d_ff": 128, "num_layers": 2}
-VIDEO_VAE: dict[str, Any] = {"base_dim": 16, "num_res_blocks": 1}
+VIDEO_VAE: dict[str, Any] = {"base_dim": 16}
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 DTYPE = torch.bfloat16
 
