@@ -1,0 +1,95 @@
+"""Sound: from AUDIO to latents and back."""
+
+from pathlib import Path
+
+import folder_paths
+import torch
+import torchaudio
+from comfy_api.latest import io
+
+from ..mova import MovaError
+from ..mova.conditioning import audio_samples, check_fps
+from . import released
+from .checks import check_audio_vae
+
+
+class MOVAAudioVAELoader(io.ComfyNode):
+    """Load MOVA's audio VAE."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        names = [*folder_paths.get_filename_list("vae"), *released.parts("audio_vae")]
+        return io.Schema(
+            node_id="MOVAAudioVAELoader",
+            display_name="MOVA Audio VAE Loader",
+            category="MOVA",
+            description="MOVA's audio VAE, from models/vae or from a released MOVA folder in models/diffusion_models.",
+            search_aliases=["load mova audio vae", "dac"],
+            inputs=[io.Combo.Input("vae_name", options=names, tooltip="A file, or the audio_vae of a release.")],
+            outputs=[io.Vae.Output(display_name="audio_vae")],
+        )
+
+    @classmethod
+    def execute(cls, vae_name: str) -> io.NodeOutput:
+        from .audio_vae import load
+
+        if vae_name in released.parts("audio_vae"):
+            return io.NodeOutput(load(released.path(vae_name)))
+        return io.NodeOutput(load(Path(folder_paths.get_full_path_or_raise("vae", vae_name))))
+
+
+class MOVAAudioDecode(io.ComfyNode):
+    """Latents to sound."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MOVAAudioDecode",
+            display_name="MOVA Audio Decode",
+            category="MOVA",
+            description="The sound of an audio latent, or of the audio in an audio-video latent.",
+            search_aliases=["latent to audio"],
+            inputs=[io.Latent.Input("samples", tooltip="Audio or audio-video."), io.Vae.Input("audio_vae")],
+            outputs=[io.Audio.Output()],
+        )
+
+    @classmethod
+    def execute(cls, samples, audio_vae) -> io.NodeOutput:
+        check_audio_vae(audio_vae)
+        waveform = audio_vae.decode(samples["samples"]).movedim(-1, 1)
+        return io.NodeOutput({"waveform": waveform, "sample_rate": audio_vae.audio_sample_rate})
+
+
+class MOVAAudioEncode(io.ComfyNode):
+    """Sound to latents of a clip's length."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MOVAAudioEncode",
+            display_name="MOVA Audio Encode",
+            category="MOVA",
+            description="Sound as an audio latent, resampled, mixed to mono, and cut or padded to the clip's length.",
+            search_aliases=["audio to latent"],
+            inputs=[
+                io.Audio.Input("audio"),
+                io.Vae.Input("audio_vae"),
+                io.Int.Input("length", default=193, min=1, max=16384, step=4, tooltip="Frames of the clip."),
+                io.Float.Input("fps", default=24.0, min=1.0, max=120.0, step=0.01),
+            ],
+            outputs=[io.Latent.Output()],
+        )
+
+    @classmethod
+    def execute(cls, audio, audio_vae, length: int, fps: float) -> io.NodeOutput:
+        check_audio_vae(audio_vae)
+        check_fps(fps)
+        if audio is None:
+            raise MovaError("There is no audio (the video may have none); leave MOVA Audio Encode out.")
+        rate = audio_vae.audio_sample_rate
+        waveform = audio["waveform"].float().mean(dim=1, keepdim=True)
+        if audio["sample_rate"] != rate:
+            waveform = torchaudio.functional.resample(waveform, audio["sample_rate"], rate)
+        missing = audio_samples(length, fps, rate) - waveform.shape[-1]
+        waveform = torch.nn.functional.pad(waveform, (0, missing))  # a negative padding cuts
+        return io.NodeOutput({"samples": audio_vae.encode(waveform.movedim(1, -1)), "type": "audio"})

@@ -1,0 +1,176 @@
+"""What a MOVA graph must have; each fault is told in one sentence, before any weight is loaded."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..mova import MovaConfig, MovaError
+from ..mova.conditioning import TEMPORAL_STRIDE, audio_latents
+
+EXPERT_NAMES = {"high_noise": "high-noise", "low_noise": "low-noise"}
+
+
+def check_latent_shapes(shapes: Sequence[Sequence[int]], config: MovaConfig) -> None:
+    """Raise MovaError unless these are the shapes of a video and an audio latent that the model can take."""
+    video_channels, audio_channels = config.video_dit.out_dim, config.audio_dit.in_dim
+    good = len(shapes) == 2 and len(shapes[0]) == 5 and len(shapes[1]) == 3
+    if not good or shapes[0][1] != video_channels or shapes[1][1] != audio_channels:
+        found = " and ".join(str([*shape]) for shape in shapes) if len(shapes) > 1 else "only one latent"
+        raise MovaError(
+            f"MOVA samples a video latent of {video_channels} channels together with an audio latent of "
+            f"{audio_channels}, not {found}; take the latent of MOVA Conditioning, or put both together with MOVA "
+            "Combine Latent."
+        )
+    if shapes[0][0] != shapes[1][0]:
+        raise MovaError(
+            f"The latent has {shapes[0][0]} video(s) but {shapes[1][0]} audio(s); give both the same batch size."
+        )
+
+
+def check_noise(noise: Tensor, shapes: Sequence[Sequence[int]]) -> None:
+    """Raise MovaError unless the packed noise is for video and audio: KSamplerAdvanced can make it for one only."""
+    if noise.shape[-1] != sum(math.prod(shape[1:]) for shape in shapes):
+        raise MovaError(
+            "The noise does not fit the audio-video latent (KSamplerAdvanced with add_noise off makes it for the video "
+            "only); use SamplerCustomAdvanced with Disable Noise, or MOVA Joint Sampler."
+        )
+
+
+def check_conditioning(text: Tensor | None, entries: dict[str, Any], config: MovaConfig) -> None:
+    """Raise MovaError unless a conditioning has text features of the model's width, and an image part."""
+    width = config.video_dit.text_dim
+    if text is None or text.shape[-1] != width:
+        raise MovaError(
+            f"MOVA needs text features {width} wide, not {'none' if text is None else text.shape[-1]}; load the text "
+            "encoder umt5_xxl with the type wan."
+        )
+    if entries.get("concat_latent_image") is None or entries.get("concat_mask") is None:
+        raise MovaError("The conditioning has no image part; put MOVA Conditioning between the text and the sampler.")
+
+
+def check_image_fits(entries: dict[str, Any], shapes: Sequence[Sequence[int]], config: MovaConfig) -> None:
+    """Raise MovaError unless the conditioning was made for a clip of the latents' size and length."""
+    image, mask, video, audio = entries["concat_latent_image"], entries["concat_mask"], shapes[0], shapes[1]
+    patch = config.video_dit.patch_size
+    uneven = any(n % p for n, p in zip(video[2:], patch, strict=True))
+    if tuple(image.shape[1:]) != tuple(video[1:]) or tuple(mask.shape[2:]) != tuple(video[2:]) or uneven:
+        raise MovaError(
+            f"The conditioning is for a video latent of {[*image.shape[1:]]}, but the latent is {[*video[1:]]} (they "
+            "must be the same, of even height and width); give both the same width, height and length."
+        )
+    if "frame_rate" in entries:
+        frames = (video[2] - 1) * TEMPORAL_STRIDE + 1
+        wanted = audio_latents(frames, entries["frame_rate"])
+        if audio[2] != wanted:
+            raise MovaError(
+                f"The audio latent is {audio[2]} long, but {frames} frames at {entries['frame_rate']:g} a second need "
+                f"{wanted}; encode the audio with MOVA Audio Encode for that length and frame rate."
+            )
+
+
+def check_expert(model: Any, slot: str, wanted: str | None = None) -> None:
+    """Raise MovaError unless the MODEL is a MOVA model, and not one whose file says that it is the other expert."""
+    from .host import MOVA
+
+    inner = model.model
+    if not isinstance(inner, MOVA):
+        raise MovaError(f"The model in {slot} is {type(inner).__name__}, not MOVA; load a MOVA file there.")
+    if wanted and inner.expert in EXPERT_NAMES and inner.expert != wanted:
+        raise MovaError(
+            f"The model in {slot} is the {EXPERT_NAMES[inner.expert]} expert, as its file says; connect the "
+            f"{EXPERT_NAMES[wanted]} one there (are the two swapped?)."
+        )
+
+
+def check_experts(high: Any, low: Any | None) -> None:
+    """check_expert for both, and that they are not the same one twice."""
+    check_expert(high, "model_high", "high_noise")
+    if low is None:
+        return
+    check_expert(low, "model_low", "low_noise")
+    if low.model is high.model:
+        raise MovaError(
+            "model_high and model_low are the same expert; load the low-noise file for model_low, or leave it out."
+        )
+
+
+def check_video_vae(vae: Any) -> None:
+    """Raise MovaError unless this is the Wan 2.1 video VAE."""
+    if getattr(vae, "latent_dim", None) != 3 or getattr(vae, "latent_channels", None) != 16:
+        raise MovaError(
+            f"The VAE in vae {vae_kind(vae)}, but MOVA's video needs the Wan 2.1 VAE; load wan_2.1_vae there."
+        )
+
+
+def check_audio_vae(vae: Any) -> None:
+    """Raise MovaError unless this is MOVA's audio VAE."""
+    if not getattr(vae, "is_mova_audio", False):
+        raise MovaError(
+            f"The VAE in audio_vae {vae_kind(vae)}, not MOVA's audio VAE; load that with MOVA Audio VAE Loader."
+        )
+
+
+def vae_kind(vae: Any) -> str:
+    if getattr(vae, "is_mova_audio", False):
+        return "is MOVA's audio VAE"
+    dims = {1: "audio or shapes", 2: "images", 3: "video"}.get(getattr(vae, "latent_dim", 0), "something else")
+    return f"is one for {dims} with {getattr(vae, 'latent_channels', 'unknown')} latent channels"
+
+
+def latent_parts(latent: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Video and audio of an audio-video LATENT. Raises MovaError if it is another kind of latent."""
+    samples = latent["samples"]
+    parts = list(samples.unbind()) if getattr(samples, "is_nested", False) else [samples]
+    if len(parts) != 2 or parts[0].ndim != 5 or parts[1].ndim != 3:
+        kind = {3: "an audio", 4: "an image", 5: "a video"}.get(parts[0].ndim, "another")
+        raise MovaError(
+            f"This is {kind} latent, not an audio-video latent; take the latent of MOVA Conditioning, or put video and "
+            "audio together with MOVA Combine Latent."
+        )
+    return parts[0], parts[1]
+
+
+def mask_for(mask: Tensor, shape: Sequence[int], modality: str) -> Tensor:
+    """A noise mask for a latent of this shape (video [B, C, T, H, W] or audio [B, C, L]), as the host resizes it.
+
+    A picture as mask of the audio is read from left (start) to right (end). Raises MovaError if it cannot fit.
+    """
+    fault = MovaError(
+        f"The {modality} mask has the shape {[*mask.shape]}, which does not fit the {modality} latent {[*shape]}; "
+        "make it from a mask of one channel and the same length."
+    )
+    if len(shape) == 3:
+        if mask.ndim == 4 or (mask.ndim == 3 and mask.shape[1] not in (1, shape[1])):  # pictures [(B), 1, H, W]
+            mask = mask.reshape(-1, 1, *mask.shape[-2:]).mean(dim=2)
+        elif mask.ndim == 2:
+            mask = mask.mean(dim=0).view(1, 1, -1)
+        fits = mask.ndim == 3 and mask.shape[1] in (1, shape[1])
+    else:
+        fits = 2 <= mask.ndim < 5 or (mask.ndim == 5 and mask.shape[1] in (1, shape[1]) and mask.shape[2] == shape[2])
+    whole = mask.ndim == len(shape)  # then the batch must fit, too; pictures are frames of one mask
+    if not fits or (whole and mask.shape[0] not in (1, shape[0])) or not mask.numel():
+        raise fault
+    return mask
+
+
+def check_finite(value: float, name: str) -> None:
+    """Raise MovaError for NaN and infinity, which a workflow file can hold."""
+    if not math.isfinite(value):
+        raise MovaError(f"{name} is {value}; give a number.")
+
+
+def nested_masks(latent: dict[str, Any]) -> list[Tensor] | None:
+    """The noise masks of an audio-video LATENT (video, audio), checked; None if it has none.
+
+    A mask that is not nested is the video's, as on the host. Masks of 1 (all is made new) stand in for missing ones.
+    """
+    mask = latent.get("noise_mask")
+    if mask is None:
+        return None
+    masks = list(mask.unbind()) if getattr(mask, "is_nested", False) else [mask]
+    parts = latent_parts(latent)
+    found = [mask_for(m, p.shape, n) for m, p, n in zip(masks, parts, ("video", "audio"), strict=False)]
+    return found + [torch.ones(1, 1, *part.shape[2:]) for part in parts[len(found) :]]

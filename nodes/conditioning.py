@@ -1,0 +1,110 @@
+"""From text, pictures and the clip's size to what the sampler needs."""
+
+import comfy.model_management
+import node_helpers
+import torch
+from comfy.nested_tensor import NestedTensor
+from comfy_api.latest import io
+from PIL import Image
+from torch import Tensor
+
+from ..mova import MovaError
+from ..mova.conditioning import (
+    SPATIAL_STRIDE,
+    TEXT_ONLY_FRAMES,
+    audio_latents,
+    check_fps,
+    check_size,
+    image_condition,
+    latent_frames,
+)
+from .checks import check_video_vae
+from .latent_format import AUDIO_CHANNELS, VIDEO_CHANNELS
+
+
+def to_picture(images: Tensor) -> Image.Image:
+    """The first of the host's IMAGE [B, H, W, C] in 0..1 as a picture."""
+    pixels = (images[0, :, :, :3].clamp(0, 1) * 255).round().to("cpu", torch.uint8)
+    return Image.fromarray(pixels.contiguous().numpy())
+
+
+class MOVAConditioning(io.ComfyNode):
+    """The clip's size, pictures and frame rate, written into the conditioning, and an empty latent."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MOVAConditioning",
+            display_name="MOVA Conditioning",
+            category="MOVA",
+            description="Size, length, frame rate and pictures of the clip; also an empty audio-video latent for it.",
+            search_aliases=["mova image to video", "mova empty latent", "first frame", "last frame"],
+            inputs=[
+                io.Conditioning.Input("positive"),
+                io.Conditioning.Input("negative"),
+                io.Vae.Input("vae", tooltip="The Wan 2.1 VAE."),
+                io.Int.Input("width", default=640, min=16, max=16384, step=16, tooltip="640 or 1280 in the releases."),
+                io.Int.Input("height", default=352, min=16, max=16384, step=16, tooltip="352 or 720 in the releases."),
+                io.Int.Input("length", default=193, min=1, max=16384, step=4, tooltip="Frames: 4 k + 1."),
+                io.Float.Input("fps", default=24.0, min=1.0, max=120.0, step=0.01, tooltip="Trained at 24."),
+                io.Int.Input("batch_size", default=1, min=1, max=64),
+                io.Image.Input("start_image", optional=True, tooltip="The first frame; cropped to the clip's aspect."),
+                io.Image.Input("end_image", optional=True, tooltip="The last frame; cropped to the clip's aspect."),
+                io.Combo.Input(
+                    "text_only_frame",
+                    options=list(TEXT_ONLY_FRAMES),
+                    default=TEXT_ONLY_FRAMES[0],
+                    optional=True,
+                    tooltip="Without pictures: a white first frame (MOVA's convention), or no frame given.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="positive"),
+                io.Conditioning.Output(display_name="negative"),
+                io.Latent.Output(display_name="latent"),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, width=None, height=None, length=None, fps=None) -> bool | str:
+        """Before anything runs; what comes from other nodes is checked in execute."""
+        try:
+            check_size(*(16 if n is None else n for n in (width, height)), 1 if length is None else length)
+            check_fps(24.0 if fps is None else fps)
+        except MovaError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        positive,
+        negative,
+        vae,
+        width: int,
+        height: int,
+        length: int,
+        fps: float,
+        batch_size: int,
+        start_image=None,
+        end_image=None,
+        text_only_frame: str = TEXT_ONLY_FRAMES[0],
+    ):
+        check_size(width, height, length)
+        check_fps(fps)
+        check_video_vae(vae)
+        pictures = [None if images is None else to_picture(images) for images in (start_image, end_image)]
+
+        def encode(clip: Tensor) -> Tensor:
+            """[1, 3, F, H, W] in -1..1 -> latents in the VAE's own scale."""
+            return vae.encode(clip[0].permute(1, 2, 3, 0) / 2 + 0.5)
+
+        condition = image_condition(encode, width, height, length, *pictures, text_only_frame)
+        # Wan's entries, in Wan's sense: a mask of 1 where nothing is given.
+        entries = {"concat_mask": 1 - condition[:, :4], "concat_latent_image": condition[:, 4:], "frame_rate": fps}
+        device = comfy.model_management.intermediate_device()
+        grid = latent_frames(length), height // SPATIAL_STRIDE, width // SPATIAL_STRIDE
+        video = torch.zeros(batch_size, VIDEO_CHANNELS, *grid, device=device)
+        audio = torch.zeros(batch_size, AUDIO_CHANNELS, audio_latents(length, fps), device=device)
+        conds = [node_helpers.conditioning_set_values(cond, entries) for cond in (positive, negative)]
+        return io.NodeOutput(*conds, {"samples": NestedTensor([video, audio])})

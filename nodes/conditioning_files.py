@@ -1,0 +1,125 @@
+"""CONDITIONING on disk, so that the text encoder (11 GB) need not be loaded for every session of work."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import torch
+from comfy_api.latest import io
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..mova import MovaError
+from ..mova.checkpoint import read_header
+from ..mova.files import whole_file
+
+SUFFIX = ".conditioning.safetensors"
+FORMAT = "mova_conditioning"  # the metadata entry that tells these files apart
+
+
+def write_conditioning(path: Path, conditioning: list) -> None:
+    """Text features and all entries that are tensors, numbers or text. Raises MovaError for any other entry."""
+    tensors: dict[str, Tensor] = {}
+    plain: list[dict[str, Any]] = []
+    for i, (text, entries) in enumerate(conditioning):
+        tensors[f"{i}"] = text
+        plain.append({})
+        for name, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"{i}.{name}"] = value
+            elif value is None or isinstance(value, str | int | float | bool):
+                plain[i][name] = value
+            else:
+                raise MovaError(
+                    f"The conditioning's {name!r} is a {type(value).__name__}, which cannot be saved; save it before "
+                    "the node that adds it, straight behind the text encoder."
+                )
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with whole_file(path) as temporary:
+        save_file(state, temporary, {FORMAT: json.dumps(plain)})
+
+
+def read_conditioning(path: Path) -> list:
+    """What write_conditioning has written. Raises MovaError if the file is damaged or of another kind."""
+    _, metadata = read_header(path)
+    try:
+        plain = json.loads(metadata[FORMAT])
+        tensors = load_file(path)
+        conditioning = [[tensors.pop(f"{i}"), dict(entries)] for i, entries in enumerate(plain)]
+        for name, tensor in tensors.items():
+            index, key = name.split(".", 1)
+            conditioning[int(index)][1][key] = tensor
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise MovaError(f"{path} holds no saved conditioning; choose a file of MOVA Save Conditioning.") from error
+    if not conditioning or not all(torch.isfinite(text).all() for text, _ in conditioning):
+        raise MovaError(f"{path} holds no usable text features (none, or not numbers); save it again.")
+    return conditioning
+
+
+def saved_files() -> list[str]:
+    """Names as the user sees them: in the input folder, and in the output folder with the host's mark for it."""
+    found = []
+    for folder, mark in ((folder_paths.get_input_directory(), ""), (folder_paths.get_output_directory(), " [output]")):
+        paths = sorted(Path(folder).rglob(f"*{SUFFIX}"))
+        found += [path.relative_to(folder).as_posix() + mark for path in paths]
+    return found
+
+
+class MOVASaveConditioning(io.ComfyNode):
+    """Keep a CONDITIONING for later."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MOVASaveConditioning",
+            display_name="MOVA Save Conditioning",
+            category="MOVA",
+            description="Writes a conditioning to the output folder; load it later without the text encoder.",
+            search_aliases=["save prompt", "cache text encoder"],
+            inputs=[
+                io.Conditioning.Input("conditioning", tooltip="Straight from the text encoder."),
+                io.String.Input("filename_prefix", default="conditioning/prompt"),
+            ],
+            outputs=[io.Conditioning.Output()],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, conditioning, filename_prefix: str) -> io.NodeOutput:
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(
+            filename_prefix, folder_paths.get_output_directory()
+        )
+        path = Path(folder) / f"{name}_{counter:05}_{SUFFIX}"
+        write_conditioning(path, conditioning)
+        place = os.path.relpath(path, folder_paths.get_output_directory())
+        return io.NodeOutput(conditioning, ui={"text": [f"{Path(place).as_posix()} [output]"]})
+
+
+class MOVALoadConditioning(io.ComfyNode):
+    """A saved CONDITIONING."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MOVALoadConditioning",
+            display_name="MOVA Load Conditioning",
+            category="MOVA",
+            description="Reads a conditioning that MOVA Save Conditioning has written; no text encoder is needed.",
+            search_aliases=["load prompt", "cached text encoder"],
+            inputs=[io.Combo.Input("file", options=saved_files(), tooltip="From the input and the output folder.")],
+            outputs=[io.Conditioning.Output()],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str) -> bool | str:
+        return file in saved_files() or f"There is no saved conditioning {file!r}; refresh and choose another."
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> float:
+        return os.path.getmtime(folder_paths.get_annotated_filepath(file))
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        return io.NodeOutput(read_conditioning(Path(folder_paths.get_annotated_filepath(file))))

@@ -1,0 +1,90 @@
+"""Sampling with both experts: the host's samplers, handed from one model to the other in the middle."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sampler_helpers
+import comfy.samplers
+import comfy.utils
+import torch
+from comfy.nested_tensor import NestedTensor
+from torch import Tensor
+
+from ..mova import MovaError
+from ..mova.guidance import Guidance
+from .checks import latent_parts, nested_masks
+from .guider import MovaGuider
+from .host import OPTIONS
+from .preview import callbacks
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of the schedule, and the expert that does it."""
+
+    model: Any  # ModelPatcher
+    sigmas: Tensor
+
+
+class Handover:
+    """A sampler that starts where the stage before ended, with the noise and the masks of the whole run."""
+
+    def __init__(self, sampler: comfy.samplers.KSAMPLER) -> None:
+        self.sampler = sampler
+        self.x: Tensor | None = None  # packed [B, 1, N], in the model's scale
+
+    def stage(self) -> comfy.samplers.KSAMPLER:
+        return comfy.samplers.KSAMPLER(self.run, self.sampler.extra_options, self.sampler.inpaint_options)
+
+    def run(self, model: Any, x: Tensor, sigmas: Tensor, **kwargs: Any) -> Tensor:
+        self.x = self.sampler.sampler_function(model, x if self.x is None else self.x.to(x), sigmas, **kwargs)
+        return self.x
+
+
+def sample(
+    stages: list[Stage],
+    positive: list,
+    negative: list,
+    latent: dict[str, Any],
+    noise: NestedTensor,
+    seed: int,
+    guidance: Guidance,
+    sampler: comfy.samplers.KSAMPLER,
+    settings: dict[str, float],
+) -> dict[str, Any]:
+    """Denoise an audio-video LATENT. `settings`: audio_shift (relative to the video's), a2v_scale, v2a_scale."""
+    if not isinstance(sampler, comfy.samplers.KSAMPLER):
+        raise MovaError("This sampler cannot be handed from one expert to the other; take one of KSampler Select.")
+    parts, masks = latent_parts(latent), nested_masks(latent)
+    video_noise, audio_noise = noise.unbind()
+    # The host knows only the video's sigmas; host.shift_audio tells why this is the audio's own schedule.
+    noise = NestedTensor([video_noise, audio_noise * settings["audio_shift"]])
+    reports = callbacks(stages[0].model, [len(stage.sigmas) - 1 for stage in stages])
+    handover, result = Handover(sampler), latent["samples"]
+    for stage, report in zip(stages, reports, strict=True):
+        guider = MovaGuider(stage.model, positive, negative, guidance)
+        # In the guider's copy: a clone of the patcher would have to be loaded anew.
+        guider.model_options = comfy.model_patcher.create_model_options_clone(guider.model_options)
+        guider.model_options["transformer_options"][OPTIONS] = settings
+        result = guider.sample(
+            noise,
+            latent["samples"],
+            handover.stage(),
+            stage.sigmas,
+            denoise_mask=None if masks is None else NestedTensor(masks),
+            callback=report,
+            disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+            seed=seed,
+        )
+    made = [part.to(comfy.model_management.intermediate_device()) for part in result.unbind()]
+    if masks is not None:
+        made = [keep(given, new, mask) for given, new, mask in zip(parts, made, masks, strict=True)]
+    return {**latent, "samples": NestedTensor(made)}
+
+
+def keep(given: Tensor, new: Tensor, mask: Tensor) -> Tensor:
+    """`new`, but bit for bit `given` where the mask is 0: the sampler keeps it only up to rounding."""
+    mask = comfy.sampler_helpers.prepare_mask(mask.float(), given.shape, new.device)
+    return torch.where(mask == 0, given.to(new), new)

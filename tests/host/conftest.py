@@ -1,0 +1,43 @@
+"""A real ComfyUI, started once for all tests here; without one they are skipped, and the summary says so."""
+
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # client and graphs, for the tests
+
+
+@pytest.fixture(scope="session")
+def host_place():
+    from client import find_comfyui
+
+    found = find_comfyui()
+    if isinstance(found, str):
+        warnings.warn(f"NOT TESTED ON COMFYUI: {found}", stacklevel=1)
+        pytest.skip(f"NOT TESTED ON COMFYUI: {found}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def server(host_place, tmp_path_factory):
+    from client import Server
+
+    comfyui, python = host_place
+    server = Server(comfyui, python, tmp_path_factory.mktemp("comfyui"))
+    server.add_pack("comfyui-mova", HERE.parents[1])
+    server.add_pack("probe", HERE / "probe")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def files(server):
+    """The golden models and inputs, where the server finds them."""
+    from graphs import write_files
+
+    write_files(server.base)
+    return server.base

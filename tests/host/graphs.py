@@ -1,0 +1,175 @@
+"""Workflows in API format for the golden models, and the files that they name."""
+
+import functools
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from golden import CASES, audio_vae, drawn, joint_inputs, joint_model, weight
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mova import AudioVAE, AudioVAEConfig
+from mova.guidance import Guidance, guided
+from mova.sampling import euler
+from mova.schedule import sigmas
+
+KIND = "head128"
+EXPERTS = {"high": "video_dit", "low": "video_dit_2"}
+GIVEN = {"file": "golden.safetensors"}
+CONFIG = CASES[f"joint_{KIND}"]["config"]
+AUDIO_CONFIG = {**CASES["dac"]["config"], "latent_dim": 128}
+
+
+def write_files(base: Path) -> None:
+    """The golden experts as single files (with and without their configuration), a plain Wan model, and the inputs."""
+    models = base / "models/diffusion_models"
+    for name, expert in EXPERTS.items():
+        state = joint_model(KIND, expert).state_dict()
+        config = json.dumps({**CONFIG, "transformer": {**CONFIG, "expert": f"{name}_noise"}})
+        save_file(state, models / f"mova_{name}.safetensors", {"config": config})
+        save_file(state, models / f"bare_{name}.safetensors")
+        half = {key: value.bfloat16() for key, value in state.items()}
+        save_file(half, models / f"half_{name}.safetensors", {"config": config})
+    wan = {key: value for key, value in state.items() if not key.startswith(("audio_dit.", "dual_tower_bridge."))}
+    save_file(wan, models / "wan.safetensors")
+    save_file(joint_inputs(KIND), base / "input/golden.safetensors")
+    write_released(models / "MOVA-golden")
+    config = json.dumps(CASES["dac"]["config"])
+    save_file(audio_vae().state_dict(), base / "models/vae/golden_audio.safetensors", {"config": config})
+
+
+def write_released(folder: Path) -> None:
+    """The golden models laid out as a release, with an audio VAE of the latents' 128 channels."""
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+    for part in ("video_dit", "video_dit_2", "audio_dit", "dual_tower_bridge"):
+        state = joint_model(KIND, "video_dit_2" if part == "video_dit_2" else "video_dit").state_dict()
+        prefix = "" if part.startswith("video_dit") else f"{part}."
+        others = ("audio_dit.", "dual_tower_bridge.")
+        mine = {
+            key.removeprefix(prefix): value
+            for key, value in state.items()
+            if (key.startswith(prefix) if prefix else not key.startswith(others))
+        }
+        write_part(folder / part, mine, CONFIG["video_dit" if part == "video_dit_2" else part])
+    write_part(folder / "audio_vae", released_audio_vae().state_dict(), AUDIO_CONFIG)
+
+
+def released_audio_vae() -> AudioVAE:
+    vae = AudioVAE(AudioVAEConfig.from_dict(AUDIO_CONFIG))
+    vae.load_state_dict({n: weight(f"audio_vae.{n}", tuple(value.shape)) for n, value in vae.state_dict().items()})
+    return vae
+
+
+def write_part(folder: Path, state: dict[str, Tensor], config: dict[str, Any]) -> None:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(state, folder / "diffusion_pytorch_model.safetensors")
+
+
+class Graph:
+    """A workflow being written: graph.add("Class", input=value) gives the node's id; ref(id, 1) its second output."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Any] = {}
+        self.ids = map(str, itertools.count(1))
+
+    def add(self, class_type: str, **inputs: Any) -> str:
+        node = next(self.ids)
+        self.nodes[node] = {"class_type": class_type, "inputs": inputs}
+        return node
+
+    def model(self, name: str) -> list:
+        return ref(self.add("UNETLoader", unet_name=f"{name}.safetensors", weight_dtype="default"))
+
+    def custom(self, guider: list, sigmas: list, noise: list, latent: list, sampler_name: str = "euler") -> str:
+        sampler = ref(self.add("KSamplerSelect", sampler_name=sampler_name))
+        return self.add(
+            "SamplerCustomAdvanced", noise=noise, guider=guider, sampler=sampler, sigmas=sigmas, latent_image=latent
+        )
+
+    def ksampler(self, model: list, given: str, latent: list | None = None, **settings: Any) -> str:
+        defaults = {"seed": 7, "steps": 3, "cfg": 2.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+        conds = {"positive": ref(given, 0), "negative": ref(given, 1)}
+        return self.add(
+            "KSampler", model=model, latent_image=latent or ref(given, 2), **conds, **{**defaults, **settings}
+        )
+
+    def joint(self, model_high: list, given: str, latent: list | None = None, **settings: Any) -> str:
+        defaults = {"seed": 7, "steps": 4, "cfg": 2.0, "video_shift": 5.0, "audio_shift": 5.0, "boundary": 0.9}
+        conds = {"positive": ref(given, 0), "negative": ref(given, 1)}
+        return self.add(
+            "MOVAJointSampler",
+            model_high=model_high,
+            latent=latent or ref(given, 2),
+            **conds,
+            **{**defaults, **settings},
+        )
+
+    def save(self, latent: list, name: str = "out.safetensors") -> str:
+        return self.add("ProbeSave", latent=latent, name=name)
+
+
+def ref(node: str, output: int = 0) -> list:
+    return [node, output]
+
+
+@functools.cache
+def golden_model(expert: str):
+    return joint_model(KIND, EXPERTS[expert])
+
+
+@torch.no_grad()
+def headless(
+    steps: int,
+    switch: int,
+    guidance: Guidance,
+    video_shift: float = 5.0,
+    audio_shift: float = 5.0,
+    scales: tuple[float, float] = (1.0, 1.0),
+) -> tuple[Tensor, Tensor]:
+    """Our own loop outside ComfyUI, on the golden inputs: latents in the model's scale. `switch`: steps of `high`."""
+    inputs = joint_inputs(KIND)
+    video, audio, condition = inputs["video"][:, :16], inputs["audio"], inputs["video"][:, 16:]
+    schedule = [sigmas(steps, video_shift), sigmas(steps, audio_shift)]
+    for expert, part in (("high", slice(0, switch + 1)), ("low", slice(switch, None))):
+
+        def velocity(video, audio, video_time, audio_time, model=golden_model(expert)):  # noqa: B008
+            times = torch.tensor([video_time]), torch.tensor([audio_time])
+            x = torch.cat([video, condition], dim=1)
+
+            def evaluate(text, bridge):
+                context = inputs["text" if text else "negative_text"]
+                return model(x, audio, *times, context, 24.0, *(bridge * scale for scale in scales))
+
+            return guided(evaluate, guidance)
+
+        video, audio = euler(velocity, video, audio, *(column[part] for column in schedule))
+    return video, audio
+
+
+def channel(values: str) -> Tensor:
+    return torch.tensor([float(value) for value in values.split()]).view(1, -1, 1, 1, 1)
+
+
+# latents_mean and latents_std in the config.json of the Wan 2.1 VAE.
+WAN_MEAN = channel(
+    "-0.7571 -0.7089 -0.9113 0.1075 -0.1745 0.9653 -0.1517 1.5508 "
+    "0.4134 -0.0715 0.5517 -0.3632 -0.1922 -0.9497 0.2503 -0.2921"
+)
+WAN_STD = channel(
+    "2.8184 1.4541 2.3275 2.6558 1.2196 1.7708 2.6052 2.0743 3.2687 2.1526 2.8652 1.5579 1.6382 1.1253 2.8251 1.9160"
+)
+
+
+def to_model_scale(video: Tensor) -> Tensor:
+    """From the Wan VAE's scale, which LATENTs have between nodes."""
+    return (video - WAN_MEAN) / WAN_STD
+
+
+def numbers(name: str, *shape: int) -> Tensor:
+    """Normal numbers of our own, the same in every run."""
+    return torch.from_numpy(drawn(name, shape)).float()

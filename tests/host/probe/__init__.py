@@ -1,0 +1,345 @@
+"""Nodes for the tests only: they bring given tensors into a graph, and tensors out of it."""
+
+import os
+import zlib
+
+import comfy.latent_formats
+import comfy.ldm.wan.vae
+import comfy.model_management
+import comfy.nested_tensor
+import comfy.sd
+import folder_paths
+import torch
+from safetensors.torch import load_file, save_file
+
+NestedTensor = comfy.nested_tensor.NestedTensor
+
+
+def tensors(name):
+    return load_file(os.path.join(folder_paths.get_input_directory(), name))
+
+
+def conditioning(text, condition):
+    """The golden condition [B, 20, T, H, W] in Wan's conditioning entries."""
+    wan = comfy.latent_formats.Wan21()
+    entries = {"concat_mask": 1 - condition[:, :4], "concat_latent_image": wan.process_out(condition[:, 4:])}
+    return [[text, entries]]
+
+
+def saved(parts, name):
+    """Write tensors to the output folder; what /view needs to find them."""
+    parts = {key: part.detach().contiguous().clone() for key, part in parts.items()}
+    save_file(parts, os.path.join(folder_paths.get_output_directory(), name))
+    return {"filename": name, "type": "output", "subfolder": ""}
+
+
+class Fresh:
+    """Runs each time: files are read anew, and another test may have written over what was saved."""
+
+    CATEGORY = "tests"
+    FUNCTION = "run"
+
+    @classmethod
+    def IS_CHANGED(cls, **_):
+        return float("nan")
+
+
+class GivenNoise:
+    seed = 0
+
+    def __init__(self, *parts):
+        self.parts = parts
+
+    def generate_noise(self, latent):
+        return NestedTensor(self.parts)
+
+
+class Given(Fresh):
+    """Golden inputs: positive and negative conditioning, an empty latent, and the noise."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"file": ("STRING", {})}}
+
+    RETURN_TYPES = ("CONDITIONING", "CONDITIONING", "LATENT", "NOISE")
+    FUNCTION = "run"
+    CATEGORY = "tests"
+
+    def run(self, file):
+        given = tensors(file)
+        video, audio = given["video"], given["audio"]
+        noise, condition = video[:, :16], video[:, 16:]
+        texts = [conditioning(given[name], condition) for name in ("text", "negative_text")]
+        latent = {"samples": NestedTensor([torch.zeros_like(noise), torch.zeros_like(audio)])}
+        return *texts, latent, GivenNoise(noise, audio)
+
+
+class GivenLatent(Fresh):
+    """An audio-video latent (tensors video, audio, and video_mask, audio_mask if there) from a file."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"file": ("STRING", {})}}
+
+    RETURN_TYPES = ("LATENT",)
+    FUNCTION = "run"
+    CATEGORY = "tests"
+
+    def run(self, file):
+        given = tensors(file)
+        latent = {
+            "samples": NestedTensor([given[n] for n in ("video", "audio")]) if "audio" in given else given["video"]
+        }
+        if "video_mask" in given:
+            latent["noise_mask"] = NestedTensor([given["video_mask"], given["audio_mask"]])
+        return (latent,)
+
+
+class Text:
+    """Text features of any width."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"width": ("INT", {"default": 4096})}}
+
+    RETURN_TYPES = ("CONDITIONING",)
+    FUNCTION = "run"
+    CATEGORY = "tests"
+
+    def run(self, width):
+        return ([[torch.zeros(1, 20, width), {}]],)
+
+
+class FakeClip:
+    """Text features drawn from the text itself, which is noted beside them."""
+
+    def tokenize(self, text):
+        return text
+
+    def encode_from_tokens_scheduled(self, text):
+        generator = torch.Generator().manual_seed(zlib.crc32(text.encode()))
+        return [[torch.randn(1, 20, 4096, generator=generator), {"text": text}]]
+
+
+class Clip:
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    RETURN_TYPES = ("CLIP",)
+    FUNCTION = "run"
+    CATEGORY = "tests"
+
+    def run(self):
+        return (FakeClip(),)
+
+
+class WanVAE:
+    """The host's Wan 2.1 VAE, small, with random weights."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    RETURN_TYPES = ("VAE",)
+    FUNCTION = "run"
+    CATEGORY = "tests"
+
+    def run(self):
+        torch.manual_seed(0)
+        sizes = {"dim": 8, "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_scales": []}
+        model = comfy.ldm.wan.vae.WanVAE(**sizes, temperal_downsample=[False, True, True])
+        for parameter in model.parameters():  # the host's layers leave their weights uninitialised
+            scale = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
+            torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 4 else 0.0, scale)
+        return (comfy.sd.VAE(sd=model.state_dict()),)
+
+
+class Images(Fresh):
+    """IMAGE or AUDIO from a file."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"file": ("STRING", {}), "sample_rate": ("INT", {"default": 48000})}}
+
+    RETURN_TYPES = ("IMAGE", "AUDIO")
+    FUNCTION = "run"
+    CATEGORY = "tests"
+
+    def run(self, file, sample_rate):
+        given = tensors(file)
+        return given.get("images"), {"waveform": given.get("waveform"), "sample_rate": sample_rate}
+
+
+class SaveConditioning(Fresh):
+    """The tensors of a conditioning, and its other entries as text."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"conditioning": ("CONDITIONING",), "name": ("STRING", {})}}
+
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION = "run"
+    CATEGORY = "tests"
+
+    def run(self, conditioning, name):
+        ((text, entries),) = conditioning
+        parts = {"text_features": text} | {k: v for k, v in entries.items() if torch.is_tensor(v)}
+        others = {k: v for k, v in entries.items() if k not in parts}
+        return {"ui": {"tensors": [saved(parts, name)], "entries": [others]}}
+
+
+class SaveAudio(Fresh):
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"audio": ("AUDIO",), "name": ("STRING", {})}}
+
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION = "run"
+    CATEGORY = "tests"
+
+    def run(self, audio, name):
+        rate = torch.tensor(audio["sample_rate"])
+        return {"ui": {"tensors": [saved({"waveform": audio["waveform"], "sample_rate": rate}, name)]}}
+
+
+class Sigmas(Fresh):
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"sigmas": ("SIGMAS",), "name": ("STRING", {})}}
+
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION = "run"
+    CATEGORY = "tests"
+
+    def run(self, sigmas, name):
+        return {"ui": {"tensors": [saved({"sigmas": sigmas}, name)]}}
+
+
+class Patch:
+    """What packs plug into a model: replaced blocks, another attention."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",), "what": (["call", "skip", "attention", "half attention"],)}}
+
+    RETURN_TYPES = ("MODEL",)
+    FUNCTION = "run"
+    CATEGORY = "tests"
+
+    def run(self, model, what):
+        model = model.clone()
+
+        def replace(args, extra):
+            if what == "skip":
+                return {"img": args["img"]}
+            before = args["img"].clone()
+            out = extra["original_block"](args)
+            assert torch.equal(args["img"], before), "the block must leave its input alone"
+            return {"img": out["img"]}
+
+        def attention(function, *args, **kwargs):
+            return function(*args, **kwargs) * (0.5 if what == "half attention" else 1)
+
+        if "attention" in what:
+            model.model_options["transformer_options"]["optimized_attention_override"] = attention
+        else:
+            model.set_model_patch_replace(replace, "dit", "double_block", 1)
+        return (model,)
+
+
+class Forward:
+    """One forward of the diffusion model as it is."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        numbers = {name: ("FLOAT", {"default": 1.0}) for name in ("timestep", "a2v_scale", "v2a_scale", "bridge")}
+        return {"required": {"model": ("MODEL",), "file": ("STRING", {}), **numbers}}
+
+    RETURN_TYPES = ("LATENT",)
+    FUNCTION = "run"
+    CATEGORY = "tests"
+
+    def run(self, model, file, timestep, a2v_scale, v2a_scale, bridge):
+        given = tensors(file)
+        comfy.model_management.load_models_gpu([model])
+        video, dtype = given["video"], model.model.get_dtype_inference()
+        out = model.model.diffusion_model(
+            [video[:, :16].to(dtype), given["audio"].to(dtype)],
+            torch.tensor([timestep]),
+            context=given["text"].to(dtype),
+            condition=video[:, 16:].to(dtype),
+            bridge=bridge,
+            transformer_options={"mova": {"a2v_scale": a2v_scale, "v2a_scale": v2a_scale}},
+        )
+        return ({"samples": NestedTensor([part.float() for part in out])},)
+
+
+class Save(Fresh):
+    """Write a latent to the output folder, and say where."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"latent": ("LATENT",), "name": ("STRING", {})}}
+
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION = "run"
+    CATEGORY = "tests"
+
+    def run(self, latent, name):
+        samples = latent["samples"]
+        parts = (
+            dict(zip(("video", "audio"), samples.unbind(), strict=True)) if samples.is_nested else {"samples": samples}
+        )
+        mask = latent.get("noise_mask")
+        if mask is not None:
+            masks = mask.unbind() if getattr(mask, "is_nested", False) else [mask]
+            parts |= {f"mask{i}": part for i, part in enumerate(masks)}
+        return {"ui": {"tensors": [saved(parts, name)]}}
+
+
+class About(Fresh):
+    """What the host has made of a model file."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"model": ("MODEL",)}}
+
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+    FUNCTION = "run"
+    CATEGORY = "tests"
+
+    def run(self, model):
+        inner = model.model
+        about = {
+            "family": type(inner).__name__,
+            "dtype": str(inner.get_dtype()),
+            "expert": getattr(inner, "expert", None),
+            "shift": inner.model_sampling.shift,
+            "linear": type(inner.diffusion_model.blocks[0].self_attn.q).__qualname__,
+            "memory_factor": inner.memory_usage_factor,
+        }
+        return {"ui": {"about": [about]}}
+
+
+NODES = (
+    Given,
+    GivenLatent,
+    Text,
+    Clip,
+    WanVAE,
+    Images,
+    Sigmas,
+    Patch,
+    Forward,
+    Save,
+    SaveConditioning,
+    SaveAudio,
+    About,
+)
+NODE_CLASS_MAPPINGS = {f"Probe{cls.__name__}": cls for cls in NODES}

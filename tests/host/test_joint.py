@@ -1,0 +1,244 @@
+"""MOVA Joint Sampler on the golden models, against the published outputs, our own loop, and the core samplers."""
+
+import pytest
+import torch
+from golden import CASES, error, expected
+from graphs import GIVEN, KIND, Graph, headless, numbers, ref, to_model_scale
+from safetensors.torch import save_file
+
+from mova.guidance import Guidance
+from mova.schedule import low_noise_start, sigmas
+
+LOOPS = CASES[f"joint_{KIND}"]["loops"]
+VIDEO, AUDIO = (1, 16, 3, 8, 12), (1, 128, 11)
+
+
+def latents(server, graph, *nodes):
+    """Run, and return what these nodes made: (video in the model's scale, audio) of each."""
+    saved = [graph.save(ref(node), f"{i}.safetensors") for i, node in enumerate(nodes)]
+    result = server.run(graph.nodes)
+    assert result.error is None, result.error
+    found = [server.tensors(result, node) for node in saved]
+    return [(to_model_scale(part["video"]), part["audio"]) for part in found]
+
+
+def differ(a, b):
+    return max(error(x, y) for x, y in zip(a, b, strict=True))
+
+
+def both(graph):
+    given = graph.add("ProbeGiven", **GIVEN)
+    return given, graph.model("mova_high"), graph.model("mova_low")
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_whole_loop_equals_the_published_code_and_our_own(server, files, name):
+    loop, graph = LOOPS[name], Graph()
+    given, high, low = both(graph)
+    settings = {key: loop[key] for key in ("steps", "cfg", "boundary", "video_shift", "audio_shift")}
+    (found,) = latents(server, graph, graph.joint(high, given, model_low=low, noise=ref(given, 3), **settings))
+    wanted = expected(f"joint_{KIND}")
+    assert differ(found, (wanted[f"{name}.video_latent"], wanted[f"{name}.audio_latent"])) < 1e-3
+    switch = low_noise_start(sigmas(loop["steps"], loop["video_shift"]), loop["boundary"])
+    assert 0 < switch < loop["steps"]
+    shifts = loop["video_shift"], loop["audio_shift"]
+    assert differ(found, headless(loop["steps"], switch, Guidance(loop["cfg"]), *shifts)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("settings", "guidance"),
+    [
+        ({"cfg": 5.0, "bridge_cfg": 3.0}, Guidance(5.0, 3.0)),
+        ({"cfg": 4.0, "bridge_cfg": 4.0}, Guidance(4.0, 4.0)),
+        ({"cfg": 5.0, "audio_cfg": 2.0}, Guidance(5.0, 1.0, 2.0)),
+        ({"cfg": 1.0, "audio_cfg": 2.0, "bridge_cfg": 1.5, "audio_shift": 3.0}, Guidance(1.0, 1.5, 2.0)),
+    ],
+)
+def test_guidance_of_bridge_and_audio(server, files, settings, guidance):
+    graph = Graph()
+    given, high, low = both(graph)
+    (found,) = latents(server, graph, graph.joint(high, given, model_low=low, noise=ref(given, 3), **settings))
+    switch = low_noise_start(sigmas(4), 0.9)
+    assert differ(found, headless(4, switch, guidance, 5.0, settings.get("audio_shift", 5.0))) < 1e-5
+
+
+def test_the_bridge_scales_reach_the_model(server, files):
+    graph = Graph()
+    given, high, low = both(graph)
+    joint = graph.joint(high, given, model_low=low, noise=ref(given, 3), a2v_scale=0.5, v2a_scale=0.0)
+    (found,) = latents(server, graph, joint)
+    assert differ(found, headless(4, low_noise_start(sigmas(4), 0.9), Guidance(2.0), scales=(0.5, 0.0))) < 1e-5
+
+
+@pytest.mark.parametrize("guider", ["CFGGuider", "MOVAGuider"])
+def test_it_equals_two_core_samplers_split_at_the_boundary(server, files, guider):
+    graph = Graph()
+    given, high, low = both(graph)
+    more = {"bridge_cfg": 2.0, "audio_cfg": 3.0} if guider == "MOVAGuider" else {}
+    joint = graph.joint(high, given, model_low=low, steps=6, cfg=4.0, **more)
+    schedule = graph.add("MOVAScheduler", steps=6, shift=5.0, denoise=1.0)
+    split = graph.add("SplitSigmas", sigmas=ref(schedule), step=low_noise_start(sigmas(6), 0.9))
+    latent = ref(given, 2)
+    noises = ref(graph.add("RandomNoise", noise_seed=7)), ref(graph.add("DisableNoise"))
+    for i, model in enumerate((high, low)):
+        conds = {"positive": ref(given, 0), "negative": ref(given, 1)}
+        guide = graph.add(guider, model=model, cfg=4.0, **conds, **more)
+        stage = graph.custom(ref(guide), ref(split, i), noises[i], latent)
+        latent = ref(stage)
+    found, wanted = latents(server, graph, joint, stage)
+    assert differ(found, wanted) < 1e-5
+
+
+def test_one_expert_alone_equals_ksampler(server, files):
+    graph = Graph()
+    given, high, _ = both(graph)
+    found, wanted = latents(server, graph, graph.joint(high, given, steps=5), graph.ksampler(high, given, steps=5))
+    assert differ(found, wanted) < 1e-5
+
+
+@pytest.mark.parametrize("sampler_name", ["heun", "dpmpp_2m", "uni_pc", "euler_ancestral"])
+def test_other_samplers_run(server, files, sampler_name):
+    graph = Graph()
+    given, high, low = both(graph)
+    sampler = ref(graph.add("KSamplerSelect", sampler_name=sampler_name))
+    joint = graph.joint(high, given, model_low=low, sampler=sampler, audio_shift=3.0)
+    (found,) = latents(server, graph, joint)
+    assert all(part.isfinite().all() for part in found)
+
+
+def test_progress_counts_the_steps_of_both_experts(server, files):
+    graph = Graph()
+    given, high, low = both(graph)
+    joint = graph.joint(high, given, model_low=low, steps=6)
+    graph.save(ref(joint))
+    result = server.run(graph.nodes)
+    assert result.error is None, result.error
+    assert [(value, total) for node, value, total in result.progress if value and node == joint] == [
+        (step, 6) for step in range(1, 7)
+    ]
+    assert len(result.previews) >= 6
+
+
+@pytest.fixture
+def encoded(files):
+    """A latent as the VAEs would give it, and what is in it."""
+    parts = {"video": numbers("kept video", *VIDEO), "audio": numbers("kept audio", *AUDIO)}
+    save_file(parts, files / "input/encoded.safetensors")
+    return parts
+
+
+@pytest.mark.parametrize("kept", ["video", "audio"])
+@pytest.mark.parametrize("audio_shift", [5.0, 3.0])
+def test_a_kept_modality_comes_out_bit_for_bit_and_the_other_is_made(server, files, encoded, kept, audio_shift):
+    graph = Graph()
+    given, high, low = both(graph)
+    source = graph.add("ProbeGivenLatent", file="encoded.safetensors")
+    apart = graph.add("MOVASeparateLatent", latent=ref(source))
+    together = graph.add(
+        "MOVACombineLatent", video=ref(apart), audio=ref(apart, 1), **{f"keep_{kept}": True}
+    )  # fmt: skip
+    joint = graph.joint(high, given, ref(together), model_low=low, audio_shift=audio_shift)
+    free = graph.joint(high, given, model_low=low, audio_shift=audio_shift)
+    nodes = [graph.save(ref(node), f"{node}.safetensors") for node in (joint, free)]
+    result = server.run(graph.nodes)
+    assert result.error is None, result.error
+    found, unguided = (server.tensors(result, node) for node in nodes)
+    other = {"video": "audio", "audio": "video"}[kept]
+    assert torch.equal(found[kept], encoded[kept])
+    assert error(found[other], encoded[other]) > 0.1
+    assert error(found[other], unguided[other]) > 1e-4, "what is kept guides what is made"
+
+
+def test_a_time_range_is_kept_bit_for_bit(server, files, encoded):
+    masks = {"video_mask": torch.ones(1, 1, *VIDEO[2:]), "audio_mask": torch.ones(1, 1, AUDIO[2])}
+    masks["video_mask"][:, :, :2], masks["audio_mask"][:, :, :5] = 0, 0
+    save_file({**encoded, **masks}, files / "input/range.safetensors")
+    graph = Graph()
+    given, high, low = both(graph)
+    source = graph.add("ProbeGivenLatent", file="range.safetensors")
+    saved = graph.save(ref(graph.joint(high, given, ref(source), model_low=low)))
+    result = server.run(graph.nodes)
+    assert result.error is None, result.error
+    found = server.tensors(result, saved)
+    assert torch.equal(found["video"][:, :, :2], encoded["video"][:, :, :2])
+    assert torch.equal(found["audio"][:, :, :5], encoded["audio"][:, :, :5])
+    assert error(found["video"][:, :, 2:], encoded["video"][:, :, 2:]) > 0.1
+    assert error(found["audio"][:, :, 5:], encoded["audio"][:, :, 5:]) > 0.1
+
+
+def test_less_denoise_stays_nearer_to_the_given_latent(server, files, encoded):
+    graph = Graph()
+    given, high, low = both(graph)
+    source = ref(graph.add("ProbeGivenLatent", file="encoded.safetensors"))
+    nodes = [graph.joint(high, given, source, model_low=low, denoise=denoise) for denoise in (0.02, 0.3, 1.0)]
+    found = latents(server, graph, *nodes)
+    wanted = to_model_scale(encoded["video"]), encoded["audio"]
+    for modality in range(2):
+        distances = [error(parts[modality], wanted[modality]) for parts in found]
+        assert distances[0] < 0.2 and distances == sorted(distances), distances
+
+
+def test_a_batch_is_its_samples(server, files):
+    batch = {"video": torch.zeros(2, *VIDEO[1:]), "audio": torch.zeros(2, *AUDIO[1:])}
+    save_file(batch, files / "input/two.safetensors")
+    graph = Graph()
+    given, high, low = both(graph)
+    source = ref(graph.add("ProbeGivenLatent", file="two.safetensors"))
+    saved = graph.save(ref(graph.joint(high, given, source, model_low=low)))
+    result = server.run(graph.nodes)
+    assert result.error is None, result.error
+    found = server.tensors(result, saved)
+    assert found["video"].shape[0] == found["audio"].shape[0] == 2
+    assert error(found["video"][0], found["video"][1]) > 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"high": "wan"}, "The model in model_high is WAN21, not MOVA"),
+        ({"high": "mova_low", "low": "mova_high"}, "The model in model_high is the low-noise expert"),
+        ({"low": "mova_high"}, "The model in model_low is the high-noise expert"),
+        ({"high": "bare_high", "low": "bare_high"}, "are the same expert"),
+        ({"video_shift": 0.0}, "video_shift"),
+        ({"steps": 0}, "steps"),
+        ({"latent": "image"}, "not an audio-video latent"),
+        ({"latent": "video"}, "This is a video latent"),
+        ({"latent": "longer"}, "is for a video latent of [16, 3, 8, 12], but the latent is [16, 4, 8, 12]"),
+        ({"latent": "mask"}, "The audio mask has the shape"),
+        ({"text": True}, "MOVA needs text features 4096 wide, not 64"),
+    ],
+)  # fmt: skip
+def test_a_wrong_input_is_refused_in_one_sentence(server, files, change, sentence):
+    graph = Graph()
+    given = graph.add("ProbeGiven", **GIVEN)
+    change = dict(change)
+    high, low = graph.model(change.pop("high", "mova_high")), graph.model(change.pop("low", "mova_low"))
+    latent, kind = ref(given, 2), change.pop("latent", None)
+    if kind == "image":
+        latent = ref(graph.add("EmptyLatentImage", width=96, height=64, batch_size=1))
+    elif kind:
+        longer = VIDEO[2] + (kind == "longer")
+        parts = {"video": torch.zeros(1, 16, longer, *VIDEO[3:])} | (
+            {"audio": torch.zeros(AUDIO)} if kind != "video" else {}
+        )
+        if kind == "mask":
+            parts |= {"video_mask": torch.ones(1, 1, *VIDEO[2:]), "audio_mask": torch.ones(2, 3, 4, 5, 6)}
+        save_file(parts, files / f"input/{kind}.safetensors")
+        latent = ref(graph.add("ProbeGivenLatent", file=f"{kind}.safetensors"))
+    joint = graph.joint(high, given, latent, model_low=low)
+    if change.pop("text", None):
+        graph.nodes[joint]["inputs"]["positive"] = ref(graph.add("ProbeText", width=64))
+    graph.nodes[joint]["inputs"] |= change
+    graph.save(ref(joint))
+    result = server.run(graph.nodes)
+    assert sentence in result.error and "\n" not in result.error, result.error
+
+
+def test_a_fault_is_found_before_weights_are_loaded(server, files):
+    before = server.log.read_text().count("Requested to load")
+    graph = Graph()
+    given, high, low = both(graph)
+    image = graph.add("EmptyLatentImage", width=96, height=64, batch_size=1)
+    graph.save(ref(graph.joint(high, given, ref(image), model_low=low)))
+    assert server.run(graph.nodes).error
+    assert server.log.read_text().count("Requested to load") == before
