@@ -99,6 +99,9 @@ def main() -> None:
         config = sizes(args.width, args.layers)
         operations, attention = layers_for(torch.device(args.device), dtype)
         ours = JointModel(config, dtype, args.device, operations, attention).requires_grad_(False)
+        for name, parameter in ours.named_parameters():
+            if name.endswith("modulation"):  # made without values, as they come from checkpoints
+                torch.nn.init.normal_(parameter, std=args.width**-0.5)
         rival = theirs(diffsynth, config, ours)
         factory = {"device": args.device, "dtype": dtype}
         video, audio = torch.randn(1, 36, t, h, w, **factory), torch.randn(1, 128, audio_length, **factory)

@@ -1,4 +1,7 @@
-"""What `make demo` runs: a small checkpoint with random weights, and a clip of the shipped photograph made with it."""
+"""What `make demo` runs: a small checkpoint with random weights, and a clip of the shipped photograph made with it.
+
+Through ComfyUI if there is one ($COMFYUI_PATH, or where comfy-cli puts it), else with the headless runner.
+"""
 
 import sys
 import time
@@ -6,9 +9,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from mova.__main__ import main  # noqa: E402
+from through_comfyui import find_comfyui, make_clip  # noqa: E402
+
+from mova.__main__ import main, quiet_libraries  # noqa: E402
+from mova.contact_sheet import write_contact_sheet  # noqa: E402
+from mova.media import read_clip  # noqa: E402
 
 PROMPT = "A rocket lifts off at night; the engines roar."
+IMAGE = ROOT / "examples" / "rocket.jpg"
+SIZE = {"width": 256, "height": 144, "frames": 25, "steps": 8}
 
 
 def demo(folder: Path) -> int:
@@ -17,10 +26,14 @@ def demo(folder: Path) -> int:
     checkpoint, clip, sheet = folder / "tiny-checkpoint", folder / "rocket.mp4", folder / "rocket.png"
     if not checkpoint.exists() and main(["tiny", str(checkpoint)]):
         return 1
-    command = ["generate", f"--checkpoint={checkpoint}", f"--image={ROOT / 'examples' / 'rocket.jpg'}"]
-    command += [f"--prompt={PROMPT}", f"--out={clip}", f"--contact-sheet={sheet}"]
-    if main([*command, "--width=256", "--height=144", "--frames=25", "--steps=8", "--device=cpu", "--dtype=fp32"]):
-        return 1
+    if not through_comfyui(folder, checkpoint, clip):
+        options = [f"--{name}={value}" for name, value in SIZE.items()]
+        command = ["generate", f"--checkpoint={checkpoint}", f"--image={IMAGE}", f"--prompt={PROMPT}", f"--out={clip}"]
+        if main([*command, *options, "--device=cpu", "--dtype=fp32"]):
+            return 1
+    frames, waveform, sample_rate, _ = read_clip(clip)
+    assert waveform is not None
+    write_contact_sheet(sheet, frames, waveform, sample_rate)
     print(
         f"""
 Done in {time.monotonic() - start:.0f} seconds.
@@ -28,13 +41,31 @@ Done in {time.monotonic() - start:.0f} seconds.
   the contact sheet: {sheet}
 
 The weights are random, so the picture and the sound are noise: what you saw is the whole path, from the text encoder
-through both experts to the MP4. With a released checkpoint the same command makes a real clip, of the release's size,
-length and steps, in bf16 and on a GPU if there is one:
+through both experts to the MP4. With a released checkpoint this makes a real clip, of the release's size, length and
+steps, in bf16 and on a GPU if there is one:
 
-  .venv/bin/python -m mova generate --checkpoint PATH/TO/MOVA-360p --image {ROOT / "examples" / "rocket.jpg"} \\
-      --prompt "{PROMPT}" --out rocket.mp4"""
+  .venv/bin/python -m mova generate --checkpoint PATH/TO/MOVA-360p --image {IMAGE} \\
+      --prompt "{PROMPT}" --out rocket.mp4
+
+For ComfyUI, write its single files with: .venv/bin/python -m mova convert PATH/TO/MOVA-360p PATH/TO/ComfyUI/models"""
     )
     return 0
+
+
+def through_comfyui(folder: Path, checkpoint: Path, clip: Path) -> bool:
+    """Whether there is a ComfyUI, and it has made the clip."""
+    found = find_comfyui()
+    if isinstance(found, str):
+        print(f"Without ComfyUI ({found}).")
+        return False
+    print(f"Through ComfyUI in {found[0]}.")
+    quiet_libraries()
+    try:
+        make_clip(*found, checkpoint, folder / "comfyui", IMAGE, PROMPT, clip, **SIZE)
+    except RuntimeError as error:
+        print(f"NOT THROUGH COMFYUI, which failed; going on without it. {error}")
+        return False
+    return True
 
 
 if __name__ == "__main__":

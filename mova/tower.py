@@ -42,7 +42,7 @@ class Block(nn.Module):
             nn.GELU(approximate="tanh"),
             operations.Linear(config.ffn_dim, dim, **factory),
         )
-        self.modulation = nn.Parameter(torch.randn(1, 6, dim, **factory) / dim**0.5)
+        self.modulation = nn.Parameter(torch.empty(1, 6, dim, **factory))
 
     def forward(self, x: Tensor, given: BlockInput) -> Tensor:
         """Update the tokens x [B, L, dim] in place, and return them."""
@@ -62,7 +62,7 @@ class Head(nn.Module):
         super().__init__()
         self.eps = config.eps
         self.head = operations.Linear(config.dim, config.out_dim * math.prod(config.patch_size), **factory)
-        self.modulation = nn.Parameter(torch.randn(1, 2, config.dim, **factory) / config.dim**0.5)
+        self.modulation = nn.Parameter(torch.empty(1, 2, config.dim, **factory))
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Tokens x [B, L, dim] and the embedded timestep [B, dim] -> patches [B, L, out_dim * patch]."""

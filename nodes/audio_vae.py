@@ -63,6 +63,7 @@ class MovaAudioVAE(comfy.sd.VAE):
         self.process_input = self.process_output = lambda audio: audio
         self.working_dtypes = [torch.float32]  # the nets amplify rounding
         self.vae_dtype = torch.float32
+        self.format_encoded, self.handles_tiling = None, False  # from v0.28 on
         self.disable_offload, self.not_video, self.crop_input = False, False, False
         self.extra_1d_channel, self.pad_channel_value, self.size = None, None, None
         # At the end of the decoder (and the start of the encoder) each sample has that many channels.

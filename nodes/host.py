@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from ..mova import JointModel, MovaConfig, MovaError
 from ..mova.attention import Attention
+from ..mova.audio_shift import shift_audio
 from ..mova.checkpoint import expected_shapes
 from ..mova.config import RELEASED
 from ..mova.joint import Layer, RunLayer
-from ..mova.schedule import TIMESTEPS, shifted
 from .checks import check_conditioning, check_image_fits, check_latent_shapes, check_noise
 from .latent_format import MovaLatents
 
@@ -46,11 +46,7 @@ class HostModel(JointModel):
         if operations is comfy.ops.disable_weight_init:
             # Its layers refuse inputs of another dtype, but the timestep is embedded in float32 on weights in bf16.
             operations = comfy.ops.manual_cast
-        # The joint model draws its modulations at random, which torch cannot do in 8 bits; on meta nothing is drawn.
-        drawn_on = "meta" if dtype.itemsize == 1 else device
-        super().__init__(mova_config, dtype, drawn_on, operations, cast_inputs=False)
-        if drawn_on == "meta":
-            self.to_empty(device=device or "cpu")
+        super().__init__(mova_config, dtype, device, operations, cast_inputs=False)
         self.dtype = dtype
 
     def forward(
@@ -165,25 +161,6 @@ def replaced(
     args = {"img": video, "audio": audio, "txt": None, "vec": None, "pe": None}
     out = replacement({**args, "transformer_options": transformer_options}, {"original_block": original})
     return out["img"], out.get("audio", done["audio"])
-
-
-def shift_audio(audio: Tensor, timestep: Tensor, ratio: float) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
-    """Run the audio along its own schedule under a host that knows only the video's.
-
-    With shifts s_a and s_v the audio's noise-to-data ratio sigma / (1 - sigma) is always s_a / s_v = `ratio` times the
-    video's. So the host's audio is y = (1 - sigma_v) (data + ratio * sigma_v / (1 - sigma_v) * noise): noise that is
-    `ratio` times as strong, on the video's sigmas. With k = (1 - sigma_a) / (1 - sigma_v) the model sees x = k y at
-    sigma_a, and from its velocity v follows that of y, k ((ratio - 1) y + ratio v). Euler, and all else that works in
-    the ratio of noise to data, then takes exactly the steps of the audio's own schedule.
-
-    Returns the audio that the model sees, its timestep, and what turns the model's velocity into the host's.
-    """
-    if ratio == 1:
-        return audio, timestep, lambda velocity: velocity
-    sigma = timestep / TIMESTEPS
-    k = (1 / (1 + (ratio - 1) * sigma)).view(-1, 1, 1)
-    scaled = (audio.float() * k).to(audio.dtype)
-    return scaled, shifted(sigma, ratio) * TIMESTEPS, lambda v: k * ((ratio - 1) * audio.float() + ratio * v.float())
 
 
 class MOVA(comfy.model_base.BaseModel):

@@ -217,7 +217,12 @@ def find_comfyui() -> tuple[Path, str] | str:
     place = Path(os.environ.get("COMFYUI_PATH") or "~/comfy/ComfyUI").expanduser()
     if not (place / "main.py").is_file():
         return f"no ComfyUI in {place}: set COMFYUI_PATH to its folder"
-    python = os.environ.get("COMFYUI_PYTHON") or sys.executable
-    if not can_run_comfyui(python):
-        return f"{python} lacks requirements of ComfyUI or of this pack: set COMFYUI_PYTHON to the Python that runs it"
-    return place, python
+    given = os.environ.get("COMFYUI_PYTHON")
+    # ComfyUI's own environment, where people make it, else the Python that runs this.
+    own = [place / folder / "bin" / "python" for folder in (".venv", "venv")]
+    pythons = [given] if given else [*map(str, filter(Path.is_file, own)), sys.executable]
+    for python in pythons:
+        if can_run_comfyui(python):
+            return place, python
+    lacking = " and ".join(pythons)
+    return f"{lacking} lack requirements of ComfyUI or of this pack: set COMFYUI_PYTHON to the Python that runs it"
