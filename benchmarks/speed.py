@@ -18,25 +18,18 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "host")]
+from launch import OPERATORS
+
 from mova import JointModel, MovaConfig
 from mova.config import BridgeConfig, TowerConfig
 from mova.pipeline import layers_for
 
-TORCHVISION_OPERATORS = {
-    "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "roi_align": "(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width, "
-    "int sampling_ratio, bool aligned) -> Tensor",
-    "deform_conv2d": "(Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias, SymInt stride_h, "
-    "SymInt stride_w, SymInt pad_h, SymInt pad_w, SymInt dilation_h, SymInt dilation_w, SymInt groups, "
-    "SymInt offset_groups, bool use_mask) -> Tensor",
-}
-
 
 def load_diffsynth() -> Any:
     if not torch.cuda.is_available():  # torchvision's compiled part is built for CUDA, but only its names are needed
-        for name, signature in TORCHVISION_OPERATORS.items():
+        for name, signature in OPERATORS.items():
             torch.library.define(f"torchvision::{name}", signature)
     import diffsynth.pipelines.mova_audio_video as diffsynth
 
