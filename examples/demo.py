@@ -9,11 +9,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from through_comfyui import find_comfyui, make_clip  # noqa: E402
+from through_comfyui import find_comfyui, make_clip
 
-from mova.__main__ import main, quiet_libraries  # noqa: E402
-from mova.contact_sheet import write_contact_sheet  # noqa: E402
-from mova.media import read_clip  # noqa: E402
+from mova.__main__ import main, quiet_libraries
+from mova.contact_sheet import write_contact_sheet
+from mova.media import read_clip
 
 PROMPT = "A rocket lifts off at night; the engines roar."
 IMAGE = ROOT / "examples" / "rocket.jpg"

@@ -10,11 +10,11 @@ from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "host")]
-from client import Server, find_comfyui  # noqa: E402
+from client import Server, find_comfyui
 
-from mova import text  # noqa: E402
-from mova.convert import convert  # noqa: E402
-from mova.folder import Checkpoint, open_checkpoint  # noqa: E402
+from mova import text
+from mova.convert import convert
+from mova.folder import Checkpoint, open_checkpoint
 
 __all__ = ["find_comfyui", "make_clip"]
 

@@ -8,19 +8,21 @@ from typing import Any
 import folder_paths
 import torch
 from comfy_api.latest import io
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..mova import MovaError
 from ..mova.checkpoint import read_header
-from ..mova.files import whole_file
+from ..mova.files import reason, whole_file
 
 SUFFIX = ".conditioning.safetensors"
+PREFIX = "conditioning/prompt"
 FORMAT = "mova_conditioning"  # the metadata entry that tells these files apart
 
 
-def write_conditioning(path: Path, conditioning: list) -> None:
-    """Text features and all entries that are tensors, numbers or text. Raises MovaError for any other entry."""
+def to_state(conditioning: list) -> tuple[dict[str, Tensor], str]:
+    """A conditioning as named tensors, and its numbers and text as JSON. Raises MovaError for any other entry."""
     tensors: dict[str, Tensor] = {}
     plain: list[dict[str, Any]] = []
     for i, (text, entries) in enumerate(conditioning):
@@ -36,13 +38,12 @@ def write_conditioning(path: Path, conditioning: list) -> None:
                     f"The conditioning's {name!r} is a {type(value).__name__}, which cannot be saved; save it before "
                     "the node that adds it, straight behind the text encoder."
                 )
-    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    with whole_file(path) as temporary:
-        save_file(state, temporary, {FORMAT: json.dumps(plain)})
+    # Tensors that share their memory cannot be in one file.
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, json.dumps(plain)
 
 
 def read_conditioning(path: Path) -> list:
-    """What write_conditioning has written. Raises MovaError if the file is damaged or of another kind."""
+    """A conditioning from its file. Raises MovaError if the file is damaged or of another kind."""
     _, metadata = read_header(path)
     try:
         plain = json.loads(metadata[FORMAT])
@@ -51,11 +52,27 @@ def read_conditioning(path: Path) -> list:
         for name, tensor in tensors.items():
             index, key = name.split(".", 1)
             conditioning[int(index)][1][key] = tensor
-    except (KeyError, ValueError, TypeError, IndexError) as error:
+        usable = bool(conditioning) and all(bool(torch.isfinite(text).all()) for text, _ in conditioning)
+    except (KeyError, ValueError, TypeError, IndexError, RuntimeError, SafetensorError) as error:
         raise MovaError(f"{path} holds no saved conditioning; choose a file of MOVA Save Conditioning.") from error
-    if not conditioning or not all(torch.isfinite(text).all() for text, _ in conditioning):
+    if not usable:
         raise MovaError(f"{path} holds no usable text features (none, or not numbers); save it again.")
     return conditioning
+
+
+def next_path(prefix: str) -> Path:
+    """The next numbered file for a prefix in the output folder. Raises MovaError if it is not a name in there."""
+    output = folder_paths.get_output_directory()
+    plain = os.path.normpath(prefix)
+    if os.path.isabs(plain) or plain.split(os.sep)[0] in (".", "..") or "\0" in plain:
+        raise MovaError(f"filename_prefix {prefix!r} is no name in the output folder; give one such as {PREFIX}.")
+    try:
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(plain, output)
+    except OSError as error:  # a file where a folder is needed, a name that is too long
+        raise MovaError(
+            f"filename_prefix {prefix!r} cannot be used ({reason(error)}); give another, such as {PREFIX}."
+        ) from error
+    return Path(folder) / f"{name}_{counter:05}_{SUFFIX}"
 
 
 def saved_files() -> list[str]:
@@ -80,7 +97,7 @@ class MOVASaveConditioning(io.ComfyNode):
             search_aliases=["save prompt", "cache text encoder"],
             inputs=[
                 io.Conditioning.Input("conditioning", tooltip="Straight from the text encoder."),
-                io.String.Input("filename_prefix", default="conditioning/prompt"),
+                io.String.Input("filename_prefix", default=PREFIX),
             ],
             outputs=[io.Conditioning.Output()],
             is_output_node=True,
@@ -88,13 +105,12 @@ class MOVASaveConditioning(io.ComfyNode):
 
     @classmethod
     def execute(cls, conditioning, filename_prefix: str) -> io.NodeOutput:
-        folder, name, counter, _, _ = folder_paths.get_save_image_path(
-            filename_prefix, folder_paths.get_output_directory()
-        )
-        path = Path(folder) / f"{name}_{counter:05}_{SUFFIX}"
-        write_conditioning(path, conditioning)
-        place = os.path.relpath(path, folder_paths.get_output_directory())
-        return io.NodeOutput(conditioning, ui={"text": [f"{Path(place).as_posix()} [output]"]})
+        state, plain = to_state(conditioning)
+        path = next_path(filename_prefix)
+        with whole_file(path) as temporary:
+            save_file(state, temporary, {FORMAT: plain})
+        place = path.relative_to(folder_paths.get_output_directory()).as_posix()
+        return io.NodeOutput(conditioning, ui={"text": [f"{place} [output]"]})
 
 
 class MOVALoadConditioning(io.ComfyNode):
@@ -114,6 +130,7 @@ class MOVALoadConditioning(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file: str) -> bool | str:
+        """Only files of the list, so that no name leads out of the two folders."""
         return file in saved_files() or f"There is no saved conditioning {file!r}; refresh and choose another."
 
     @classmethod
