@@ -61,7 +61,7 @@ def through_comfyui(folder: Path, checkpoint: Path, clip: Path) -> bool:
     print(f"Through ComfyUI in {found[0]}.")
     quiet_libraries()
     try:
-        make_clip(*found, checkpoint, folder / "comfyui", IMAGE, PROMPT, clip, **SIZE)
+        make_clip(*found, checkpoint, IMAGE, PROMPT, clip, **SIZE)
     except RuntimeError as error:
         print(f"NOT THROUGH COMFYUI, which failed; going on without it. {error}")
         return False

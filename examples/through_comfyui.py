@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +20,31 @@ from mova.folder import Checkpoint, open_checkpoint
 __all__ = ["find_comfyui", "make_clip"]
 
 
-def make_clip(
-    comfyui: Path, python: str, checkpoint: Path, base: Path, image: Path, prompt: str, out: Path, **size: Any
-) -> None:
+def make_clip(comfyui: Path, python: str, checkpoint: Path, image: Path, prompt: str, out: Path, **size: Any) -> None:
     """Start ComfyUI on a base directory of its own, make the clip, and stop it. `size`: width, height, frames, steps.
 
     Raises RuntimeError if ComfyUI does not start, or says that something is wrong.
     """
-    shutil.rmtree(base, ignore_errors=True)
-    server = Server(comfyui, python, base)
-    opened = open_checkpoint(checkpoint)
-    list(convert(opened, base / "models", "fp32", "tiny"))
-    shutil.copy(image, base / "input")
-    save_texts(opened, prompt, base / "input")
-    server.add_pack("comfyui-mova", ROOT)
-    print("Starting ComfyUI ...", flush=True)
-    try:
-        server.start()
-        print("Running the workflow ...", flush=True)
-        result = server.run(workflow(image.name, **size))
-        if result.error:
-            raise RuntimeError(f"ComfyUI says: {result.error} (its log: {server.log})")
-        (saved,) = result.outputs["save"]["images"]
-        out.write_bytes(server.view(saved))
-    finally:
-        server.stop()
+    # Not in this project: the base directory links to it, and would then be inside itself.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        base = Path(folder)
+        server = Server(comfyui, python, base)
+        opened = open_checkpoint(checkpoint)
+        list(convert(opened, base / "models", "fp32", "tiny"))
+        shutil.copy(image, base / "input")
+        save_texts(opened, prompt, base / "input")
+        server.add_pack("comfyui-mova", ROOT)
+        print("Starting ComfyUI ...", flush=True)
+        try:
+            server.start()
+            print("Running the workflow ...", flush=True)
+            result = server.run(workflow(image.name, **size))
+            if result.error:
+                raise RuntimeError(f"ComfyUI says: {result.error}\n{server.log.read_text()[-2000:]}")
+            (saved,) = result.outputs["save"]["images"]
+            out.write_bytes(server.view(saved))
+        finally:
+            server.stop()
 
 
 @torch.inference_mode()

@@ -86,6 +86,14 @@ class MovaAudioVAE(comfy.sd.VAE):
 
     def decode(self, samples_in: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """[B, C, L] -> [B, hop * L, 1]; of an audio-video latent, its audio."""
+        return super().decode(self.audio_of(samples_in), *args, **kwargs)
+
+    def decode_tiled(self, samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """As decode, in the host's own tiles."""
+        return super().decode_tiled(self.audio_of(samples), *args, **kwargs)
+
+    def audio_of(self, samples_in: Tensor) -> Tensor:
+        """The audio latent [B, C, L] in what a node was given. Raises MovaError if there is none."""
         if getattr(samples_in, "is_nested", False):
             samples_in = samples_in.unbind()[-1]
         if samples_in.ndim != 3 or samples_in.shape[1] != self.latent_channels:
@@ -93,7 +101,7 @@ class MovaAudioVAE(comfy.sd.VAE):
                 f"MOVA's audio VAE decodes latents [batch, {self.latent_channels}, length], not "
                 f"{[*samples_in.shape]}; give it the audio of MOVA Separate Latent."
             )
-        return super().decode(samples_in, *args, **kwargs)
+        return samples_in
 
 
 def load(path: Path) -> MovaAudioVAE:

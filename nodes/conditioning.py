@@ -3,7 +3,6 @@
 import comfy.model_management
 import node_helpers
 import torch
-from comfy.nested_tensor import NestedTensor
 from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor
@@ -19,7 +18,7 @@ from ..mova.conditioning import (
     latent_frames,
 )
 from .checks import check_video_vae
-from .latent_format import AUDIO_CHANNELS, VIDEO_CHANNELS
+from .latent_format import AUDIO_CHANNELS, VIDEO_CHANNELS, AudioVideoLatent
 
 
 def to_picture(images: Tensor) -> Image.Image:
@@ -107,4 +106,4 @@ class MOVAConditioning(io.ComfyNode):
         video = torch.zeros(batch_size, VIDEO_CHANNELS, *grid, device=device)
         audio = torch.zeros(batch_size, AUDIO_CHANNELS, audio_latents(length, fps), device=device)
         conds = [node_helpers.conditioning_set_values(cond, entries) for cond in (positive, negative)]
-        return io.NodeOutput(*conds, {"samples": NestedTensor([video, audio])})
+        return io.NodeOutput(*conds, {"samples": AudioVideoLatent([video, audio])})

@@ -176,6 +176,19 @@ class MOVA(comfy.model_base.BaseModel):
     def mova_config(self) -> MovaConfig:
         return self.model_config.unet_config["mova_config"]
 
+    def load_model_weights(self, sd: dict[str, Tensor], unet_prefix: str = "", assign: bool = False) -> "MOVA":
+        """Take the weights as they are, mapped from their file; the host copies them where it has no dynamic VRAM.
+
+        Audio tower and bridge of a released folder are then in memory once, too, though both experts have them.
+        """
+        if not assign and self.model_config.quant_config is None:
+            for name, weight in self.diffusion_model.named_parameters():
+                given = sd.get(unet_prefix + name)
+                if type(given) is Tensor and given.is_floating_point():
+                    sd[unet_prefix + name] = given.to(weight.dtype)  # as the host's copying would have done
+            assign = True
+        return super().load_model_weights(sd, unet_prefix, assign)
+
     def extra_conds_shapes(self, **entries: Any) -> dict[str, list[int]]:
         """Called before weights are loaded, and before the host asks for another scale of the packed latent."""
         check_conditioning(entries.get("cross_attn"), entries, self.mova_config)

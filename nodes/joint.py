@@ -9,7 +9,6 @@ import comfy.sampler_helpers
 import comfy.samplers
 import comfy.utils
 import torch
-from comfy.nested_tensor import NestedTensor
 from torch import Tensor
 
 from ..mova import MovaError
@@ -17,6 +16,7 @@ from ..mova.guidance import Guidance
 from .checks import latent_parts, nested_masks
 from .guider import MovaGuider
 from .host import OPTIONS
+from .latent_format import AudioVideoLatent
 from .preview import callbacks
 
 
@@ -48,7 +48,7 @@ def sample(
     positive: list,
     negative: list,
     latent: dict[str, Any],
-    noise: NestedTensor,
+    noise: AudioVideoLatent,
     seed: int,
     guidance: Guidance,
     sampler: comfy.samplers.KSAMPLER,
@@ -59,8 +59,8 @@ def sample(
         raise MovaError("This sampler cannot be handed from one expert to the other; take one of KSampler Select.")
     parts, masks = latent_parts(latent), nested_masks(latent)
     video_noise, audio_noise = noise.unbind()
-    # The host knows only the video's sigmas; host.shift_audio tells why this is the audio's own schedule.
-    noise = NestedTensor([video_noise, audio_noise * settings["audio_shift"]])
+    # The host knows only the video's sigmas; mova/audio_shift.py tells why this is the audio's own schedule.
+    noise = AudioVideoLatent([video_noise, audio_noise * settings["audio_shift"]])
     reports = callbacks(stages[0].model, [len(stage.sigmas) - 1 for stage in stages])
     handover, result = Handover(sampler), latent["samples"]
     for stage, report in zip(stages, reports, strict=True):
@@ -73,7 +73,7 @@ def sample(
             latent["samples"],
             handover.stage(),
             stage.sigmas,
-            denoise_mask=None if masks is None else NestedTensor(masks),
+            denoise_mask=None if masks is None else AudioVideoLatent(masks),
             callback=report,
             disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
             seed=seed,
@@ -81,7 +81,7 @@ def sample(
     made = [part.to(comfy.model_management.intermediate_device()) for part in result.unbind()]
     if masks is not None:
         made = [keep(given, new, mask) for given, new, mask in zip(parts, made, masks, strict=True)]
-    return {**latent, "samples": NestedTensor(made)}
+    return {**latent, "samples": AudioVideoLatent(made)}
 
 
 def keep(given: Tensor, new: Tensor, mask: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
 """Audio-video latents: apart, and together."""
 
 import torch
-from comfy.nested_tensor import NestedTensor
 from comfy_api.latest import io
 
 from ..mova import MovaError
 from .checks import latent_parts, mask_for
+from .latent_format import AudioVideoLatent
 
 
 class MOVASeparateLatent(io.ComfyNode):
@@ -66,7 +66,7 @@ class MOVACombineLatent(io.ComfyNode):
                 f"MOVA Combine Latent needs a video latent [B, 16, T, H, W] and an audio latent [B, 128, L], not "
                 f"{[*parts[0].shape]} and {[*parts[1].shape]}; are the two swapped?"
             )
-        made = {**audio, **video, "samples": NestedTensor(parts)}
+        made = {**audio, **video, "samples": AudioVideoLatent(parts)}
         masks = []
         for latent, keep, modality in ((video, keep_video, "video"), (audio, keep_audio, "audio")):
             shape, mask = latent["samples"].shape, latent.get("noise_mask")
@@ -76,7 +76,7 @@ class MOVACombineLatent(io.ComfyNode):
                 masks.append(mask_for(mask, shape, modality))
         made.pop("noise_mask", None)
         if keep_video or keep_audio or "noise_mask" in video or "noise_mask" in audio:
-            made["noise_mask"] = NestedTensor(masks)
+            made["noise_mask"] = AudioVideoLatent(masks)
         return io.NodeOutput(made)
 
 

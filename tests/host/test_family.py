@@ -19,7 +19,7 @@ def about(server, name, weight_dtype="default"):
 
 
 def test_the_pack_loads_without_a_warning(server):
-    log = server.log.read_text()
+    log = server.log.read_text().split("To see the GUI go to")[0]  # the start: other tests provoke errors
     lines = [line for line in log.splitlines() if "mova" in line.lower()]
     assert any("seconds" in line and "comfyui-mova" in line for line in lines)
     assert not any(word in line for line in lines for word in ("WARN", "ERROR", "FAILED", "Traceback")), lines

@@ -13,7 +13,9 @@ PACK = Path(__file__).parents[2]
 
 
 def copy_of_the_pack(folder):
-    shutil.copytree(PACK, folder, ignore=shutil.ignore_patterns("tests", ".*", "__pycache__", "docs", "examples"))
+    shutil.copytree(
+        PACK, folder, ignore=shutil.ignore_patterns("tests", ".*", "__pycache__", "docs", "examples", "demo")
+    )
     return folder
 
 
