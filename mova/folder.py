@@ -66,7 +66,7 @@ def open_checkpoint(root: Path) -> Checkpoint:
     )
     if checkpoint.audio_vae.latent_dim != checkpoint.config.audio_dit.out_dim:
         raise MovaError(f"{root}: audio_vae and audio_dit have different latents; take both from one release.")
-    text.check_tokenizer(root / "tokenizer")
+    text.load_tokenizer(root / "tokenizer")  # small, and its faults show only so
     for part, weights in checkpoint.weights.items():
         found, expected, optional = weights.tensors, expected_tensors(checkpoint, part), set[str]()
         if part == "audio_vae":

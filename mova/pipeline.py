@@ -3,10 +3,8 @@
 import dataclasses
 import gc
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -107,26 +105,24 @@ def generate(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> Resu
     return Result(frames, waveform, rate, video, audio)
 
 
-@contextmanager
-def loaded(runtime: Runtime, name: str, load: Callable[[], Any]) -> Iterator[Any]:
-    """A part of the model, for as long as it is needed. The caller keeps no other reference to it."""
+def begin(runtime: Runtime, name: str) -> None:
+    """Announce a part of the model, before it is loaded.
+
+    Each part lives in a function of its own, so that the one before has been dropped by now. What is still held of it
+    by reference cycles or by the device's allocator is given back here.
+    """
+    gc.collect()
+    if runtime.device.type == "cuda":
+        torch.cuda.empty_cache()
     runtime.part(name)
-    holder = [load()]
-    try:
-        yield holder[0]
-    finally:
-        holder.clear()
-        gc.collect()
-        if runtime.device.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 def encode_prompts(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> list[Tensor]:
     """UMT5 features of the prompt and the negative prompt, each [1, 512, width]."""
+    begin(runtime, "text encoder")
     tokenizer = text.load_tokenizer(checkpoint.root / "tokenizer")
-    folder = checkpoint.root / "text_encoder"
-    with loaded(runtime, "text encoder", lambda: text.load_encoder(folder, runtime.dtype, runtime.device)) as encoder:
-        return text.encode(tokenizer, encoder, [request.prompt, request.negative_prompt])
+    encoder = text.load_encoder(checkpoint.root / "text_encoder", runtime.dtype, runtime.device)
+    return text.encode(tokenizer, encoder, [request.prompt, request.negative_prompt])
 
 
 def load_video_vae(checkpoint: Checkpoint, runtime: Runtime) -> Any:
@@ -138,16 +134,17 @@ def load_video_vae(checkpoint: Checkpoint, runtime: Runtime) -> Any:
 
 def encode_images(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> Tensor:
     """The 20 condition channels [1, 20, T, H / 8, W / 8]."""
-    with loaded(runtime, "video VAE, encoding", lambda: load_video_vae(checkpoint, runtime)) as vae:
-        return image_condition(
-            lambda clip: video_vae.encode(vae, clip),
-            request.width,
-            request.height,
-            request.frames,
-            request.image,
-            request.end_image,
-            request.text_only_frame,
-        )
+    begin(runtime, "video VAE, encoding")
+    vae = load_video_vae(checkpoint, runtime)
+    return image_condition(
+        lambda clip: video_vae.encode(vae, clip),
+        request.width,
+        request.height,
+        request.frames,
+        request.image,
+        request.end_image,
+        request.text_only_frame,
+    )
 
 
 def starting_noise(checkpoint: Checkpoint, request: Request) -> tuple[Tensor, Tensor]:
@@ -195,23 +192,24 @@ def denoise(
     boundary = checkpoint.boundary if request.boundary is None else request.boundary
     switch = low_noise_start(video_sigmas, boundary)
     video, audio = (noise.to(runtime.device) for noise in starting_noise(checkpoint, request))
-    with loaded(runtime, "audio tower and bridge", lambda: load_shared(checkpoint, runtime)) as model:
-        for part, begin, end in zip(EXPERTS, (0, switch), (switch, request.steps), strict=True):
-            if begin == end:
-                continue
-            runtime.part(f"{'high' if part == EXPERTS[0] else 'low'}-noise expert")
-            load_expert(model, checkpoint, runtime, part)
-            texts = [model.embed_text(prompt) for prompt in prompts]
-            stage = slice(begin, end + 1)
-            video, audio = euler(
-                guided_velocity(model, texts, condition, request),
-                video,
-                audio,
-                video_sigmas[stage],
-                audio_sigmas[stage],
-                callback=lambda step, video, audio, begin=begin: runtime.step(begin + step + 1, request.steps),  # type: ignore[misc]
-                cancelled=runtime.cancelled,
-            )
+    begin(runtime, "audio tower and bridge")
+    model = load_shared(checkpoint, runtime)
+    for part, first, end in zip(EXPERTS, (0, switch), (switch, request.steps), strict=True):
+        if first == end:
+            continue
+        begin(runtime, f"{'high' if part == EXPERTS[0] else 'low'}-noise expert")
+        load_expert(model, checkpoint, runtime, part)
+        texts = [model.embed_text(prompt) for prompt in prompts]
+        stage = slice(first, end + 1)
+        video, audio = euler(
+            guided_velocity(model, texts, condition, request),
+            video,
+            audio,
+            video_sigmas[stage],
+            audio_sigmas[stage],
+            callback=lambda step, video, audio, first=first: runtime.step(first + step + 1, request.steps),  # type: ignore[misc]
+            cancelled=runtime.cancelled,
+        )
     return video, audio
 
 
@@ -220,13 +218,12 @@ def guided_velocity(model: JointModel, texts: list[Text], condition: Tensor, req
 
     def velocity(video: Tensor, audio: Tensor, video_time: float, audio_time: float) -> tuple[Tensor, Tensor]:
         x = torch.cat([video, condition], dim=1)
-        times = (torch.tensor([time], device=video.device) for time in (video_time, audio_time))
-        video_timestep, audio_timestep = times
+        timesteps = [torch.tensor([time], device=video.device) for time in (video_time, audio_time)]
 
         def evaluate(positive: bool, bridge: bool) -> tuple[Tensor, Tensor]:
             scale = float(bridge)
             prompt = texts[0] if positive else texts[1]
-            return model(x, audio, video_timestep, audio_timestep, prompt, request.fps, scale, scale)
+            return model(x, audio, *timesteps, prompt, request.fps, scale, scale)
 
         return guided(evaluate, request.guidance)
 
@@ -235,8 +232,8 @@ def guided_velocity(model: JointModel, texts: list[Text], condition: Tensor, req
 
 def decode_video(checkpoint: Checkpoint, runtime: Runtime, latent: Tensor) -> Tensor:
     """Latents [1, 16, T, h, w] -> frames [F, H, W, 3] uint8."""
-    with loaded(runtime, "video VAE, decoding", lambda: load_video_vae(checkpoint, runtime)) as vae:
-        return video_vae.decode(vae, latent)
+    begin(runtime, "video VAE, decoding")
+    return video_vae.decode(load_video_vae(checkpoint, runtime), latent)
 
 
 def load_audio_vae(checkpoint: Checkpoint, device: torch.device) -> AudioVAE:
@@ -249,8 +246,8 @@ def load_audio_vae(checkpoint: Checkpoint, device: torch.device) -> AudioVAE:
 
 def decode_audio(checkpoint: Checkpoint, runtime: Runtime, latent: Tensor) -> Tensor:
     """Latents [1, 128, L] -> waveform [1, N] float32."""
-    with loaded(runtime, "audio VAE", lambda: load_audio_vae(checkpoint, runtime.device)) as vae:
-        return vae.decode(latent)[0].cpu()
+    begin(runtime, "audio VAE")
+    return load_audio_vae(checkpoint, runtime.device).decode(latent)[0].cpu()
 
 
 def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
@@ -276,5 +273,5 @@ def settings_of(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> d
     kept["boundary"] = checkpoint.boundary if request.boundary is None else request.boundary
     guidance = kept.pop("guidance")
     kept |= {"guidance": guidance.text, "bridge_guidance": guidance.bridge, "audio_guidance": guidance.audio}
-    kept |= {"checkpoint": Path(checkpoint.root).name, "dtype": str(runtime.dtype).removeprefix("torch.")}
+    kept |= {"checkpoint": checkpoint.root.resolve().name, "dtype": str(runtime.dtype).removeprefix("torch.")}
     return kept | {"device": runtime.device.type, "attention": runtime.attention}

@@ -45,12 +45,8 @@ def expected_tensors(folder: Path) -> dict[str, tuple[int, ...]]:
         ) from error
 
 
-def check_tokenizer(folder: Path) -> None:
-    """Raise MovaError unless a tokenizer can be loaded."""
-    load_tokenizer(folder)
-
-
 def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer; raises MovaError if there is none that loads."""
     from transformers import AutoTokenizer
 
     try:

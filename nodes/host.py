@@ -32,8 +32,8 @@ OPTIONS = "mova"  # our entry in the host's transformer_options: {"audio_shift",
 MASK_CHANNELS = 4  # of the image condition: one for each frame of a latent frame
 CONFIG_PARTS = ("video_dit", "audio_dit", "dual_tower_bridge")
 
-# Activations at their peak, measured in bf16: 2.12 GiB at 640x352x193 and 8.62 GiB at 1280x720x193, which is the same
-# 0.039 of the host's unit (0.02 MiB for each number in the packed latent in bf16) at both sizes.
+# Activations at their peak in bf16 (benchmarks/peak_memory.py): 2.12 GiB at 640x352x193 and 8.62 GiB at 1280x720x193,
+# which is the same 0.039 of the host's unit (0.02 MiB for each number in the packed latent in bf16) at both sizes.
 ACTIVATION_FACTOR = 0.04
 
 
@@ -168,9 +168,8 @@ class MOVA(comfy.model_base.BaseModel):
 
     def __init__(self, model_config: Any, device: Any = None) -> None:
         super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=HostModel)
-        self.expert: str | None = model_config.unet_config.get(
-            "expert"
-        )  # "high_noise" or "low_noise", if the file says
+        # "high_noise" or "low_noise", if the file says.
+        self.expert: str | None = model_config.unet_config.get("expert")
 
     @property
     def mova_config(self) -> MovaConfig:

@@ -65,7 +65,7 @@ def sample(
     handover, result = Handover(sampler), latent["samples"]
     for stage, report in zip(stages, reports, strict=True):
         guider = MovaGuider(stage.model, positive, negative, guidance)
-        # In the guider's copy: a clone of the patcher would have to be loaded anew.
+        # In the guider's own copy of the options, so that the MODEL itself stays as it came.
         guider.model_options = comfy.model_patcher.create_model_options_clone(guider.model_options)
         guider.model_options["transformer_options"][OPTIONS] = settings
         result = guider.sample(

@@ -90,7 +90,7 @@ def test_a_mistake_is_told_in_one_sentence_before_anything_is_loaded(
     def load(*_):
         raise AssertionError("a part of the model was loaded")
 
-    monkeypatch.setattr("mova.pipeline.loaded", load)
+    monkeypatch.setattr("mova.pipeline.begin", load)
     monkeypatch.chdir(tmp_path)
     assert main(arguments(tiny_checkpoint, tmp_path / "clip.mp4", *more)) == 1
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]

@@ -129,6 +129,14 @@ def test_nothing_is_kept_after_a_run(checkpoint):
     assert whole_models() == before
 
 
+def test_each_part_is_gone_before_the_next_is_loaded(checkpoint):
+    before, seen = whole_models(), []
+    generate(checkpoint, SMALL, dataclasses.replace(FLOAT, part=lambda name: seen.append((name, whole_models()))))
+    for name, models in seen:
+        expert = name.endswith("expert")  # goes into the joint model that is already there
+        assert models - before == collections.Counter(["JointModel"] if expert else [])
+
+
 def whole_models():
     """How many models of each kind are in memory."""
     gc.collect()
