@@ -1,6 +1,5 @@
 """Weights on disk: one safetensors file, or a folder of shards; read tensor by tensor, and put into a module."""
 
-import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +10,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .errors import MovaError
-from .safetensors_header import REFUSED, TensorInfo, broken, check_is_file, read_header, short
+from . import strict_json
+from .errors import MovaError, first_line
+from .safetensors_header import REFUSED, TensorInfo, broken, check_is_file, impostor, read_header, unreadable
+from .shorten import short
 
 __all__ = [
     "TensorInfo",
     "Weights",
     "assign",
+    "check_finite",
     "check_tensors",
     "expected_shapes",
     "open_weights",
@@ -27,6 +29,8 @@ __all__ = [
 
 STEMS = ("diffusion_pytorch_model", "model")
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
+MAX_SHARDS = 1000
+MAX_JSON_BYTES = 20_000_000  # configurations have some hundred bytes, the index of a large model some hundred kB
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Weights:
             try:
                 shard = safe_open(path, framework="pt", device="cpu")
             except (SafetensorError, OSError, RuntimeError) as error:  # RuntimeError: torch could not map the file
-                raise broken(path, f"cannot be opened ({error})") from error
+                raise broken(path, f"cannot be opened ({first_line(error)})") from error
             with shard:
                 for name in here:
                     # No name is bound to the tensor here: from now on only the caller holds it.
@@ -75,7 +79,9 @@ def _take(shard: safe_open, path: Path, name: str, dtype: torch.dtype | None, de
     try:
         tensor: Tensor = shard.get_tensor(name)
     except SafetensorError as error:
-        raise MovaError(f"{path} cannot be read ({error}); do not change files while they are in use.") from error
+        raise broken(
+            path, f"cannot be read ({first_line(error)})", "do not change files while they are in use"
+        ) from error
     return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
 
 
@@ -85,12 +91,11 @@ def open_weights(path: Path) -> Weights:
     Raises MovaError if there are no weights, or if they are damaged, incomplete, or not those that the index lists.
     """
     if not os.path.isdir(path):
-        tensors, metadata = read_header(path)
-        return Weights(str(path), tensors, dict.fromkeys(tensors, path), metadata)
+        return _open_file(path)
     for stem in STEMS:
         single, index = path / f"{stem}.safetensors", path / f"{stem}.safetensors.index.json"
         if os.path.lexists(single):  # lexists: of a dangling link we say that its file is missing
-            return open_weights(single)
+            return _open_file(single)
         if os.path.lexists(index):
             return _open_shards(index)
     looked_for = " or ".join(f"{stem}.safetensors" for stem in STEMS)
@@ -98,10 +103,15 @@ def open_weights(path: Path) -> Weights:
     try:
         pickles = sorted(name for name in os.listdir(path) if name.endswith(PICKLES))
     except OSError as error:
-        raise MovaError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+        raise unreadable(path, error) from error
     if pickles:
         raise broken(path, f"has only pickles ({_first(pickles)}), {REFUSED}", f"put {looked_for} there")
     raise broken(path, f"has no weights: looked for {looked_for}", "download them, or choose another folder")
+
+
+def _open_file(path: Path) -> Weights:
+    tensors, metadata = read_header(path)
+    return Weights(str(path), tensors, dict.fromkeys(tensors, path), metadata)
 
 
 def _open_shards(index: Path) -> Weights:
@@ -114,9 +124,12 @@ def _open_shards(index: Path) -> Weights:
     ):
         raise broken(index, "has no weight_map from tensor names to files")
     shards = sorted(set(weight_map.values()))
+    if len(shards) > MAX_SHARDS:
+        raise broken(index, f"lists {len(shards)} shards, which no model has")
     for shard in shards:
         # As Windows sees it, everywhere: it takes both slashes and a drive letter as the way to another folder.
-        if PureWindowsPath(shard).name != shard or not shard.endswith(".safetensors"):
+        plain = PureWindowsPath(shard).name == shard and shard.isprintable()
+        if not plain or not shard.endswith(".safetensors"):
             raise broken(index, f"lists the shard {short(shard)}, which is not a .safetensors file in the same folder")
     absent = [shard for shard in shards if not os.path.exists(folder / shard)]
     if absent:
@@ -157,7 +170,7 @@ def check_tensors(
     missing = [name for name in expected if name not in infos and name not in optional]
     extra = [name for name in infos if name not in expected and name not in optional]
     misshapen = [
-        f"{short(name)} is {list(infos[name].shape)} instead of {list(shape)}"
+        f"{short(name)} is {short(list(infos[name].shape))} instead of {short(list(shape))}"
         for name, shape in expected.items()
         if name in infos and infos[name].shape != tuple(shape)
     ]
@@ -206,25 +219,46 @@ def _replace(module: torch.nn.Module, name: str, tensor: Tensor) -> None:
     setattr(owner, leaf, torch.nn.Parameter(tensor, requires_grad=False) if leaf in parameters else tensor)
 
 
+def check_finite(weights: Weights) -> None:
+    """Raise MovaError, naming tensors and how many values, if there are NaN or infinite ones. Reads all weights."""
+    found = []
+    for name, tensor in weights.read(weights.tensors):
+        count = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
+        if count:
+            found.append(f"{count} of {tensor.numel()} values in {short(name)}")
+    if found:
+        raise broken(weights.where, f"has NaN or infinite weights ({_first(found, str)})")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises MovaError if the file is missing, unreadable, or holds anything else."""
     check_is_file(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # -sig: some editors put a byte order mark in front
+        with open(path, "rb") as file:
+            content = file.read(MAX_JSON_BYTES + 1)
     except OSError as error:
-        raise MovaError(f"{path} cannot be read ({error.strerror}); check the file and its permissions.") from error
+        raise unreadable(path, error) from error
+    if known := impostor(content[:64]):
+        raise broken(path, known)
+    if len(content) > MAX_JSON_BYTES:
+        raise broken(path, f"is not a JSON file of a model (it is larger than {MAX_JSON_BYTES // 10**6} MB)")
+    try:
+        value = strict_json.parse(content.decode("utf-8-sig"))  # -sig: some editors put a byte order mark in front
     except UnicodeDecodeError as error:
         raise broken(path, "is not UTF-8 text") from error
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise broken(path, f"is not valid JSON ({short(str(error))})") from error
+    except ValueError as error:
+        raise broken(path, f"is not valid JSON ({error})") from error
     if not isinstance(value, dict):
         raise broken(path, "is not a JSON object ({...})")
     return value
 
 
 def _first(names: Sequence[str], show: Callable[[str], str] = short) -> str:
-    """The first three names, and how many more there are."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(show(name) for name in names[:3]) + more
+    """The first three names, fewer if they are long, and how many more there are."""
+    shown: list[str] = []
+    for text in map(show, names[:3]):
+        if shown and len(", ".join([*shown, text])) > 150:
+            break
+        shown.append(text)
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return ", ".join(shown) + more

@@ -1,15 +1,22 @@
 """Sizes of a MOVA model: read from config.json, from safetensors metadata, or from the tensor shapes themselves."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from . import strict_json
 from .errors import MovaError
+from .shorten import short
 
 Shapes = Mapping[str, Sequence[int]]
+
+# Far above every model, and small enough that a module of these sizes is built on the meta device in no time.
+MAX_SIZE = 2**17
+MAX_LAYERS = 500
+MAX_STRIDE = 100
+MAX_ITEMS = 8  # of a patch size, or strides
 
 # Layers that the published bridge can skip, by the name its config.json gives to the choice. `n` is the audio depth.
 INTERACTION_STRATEGIES: dict[str, Callable[[int], Iterable[int]]] = {
@@ -88,6 +95,11 @@ class AudioVAEConfig:
                 f"audio_vae/config.json: encoder_rates {list(config.encoder_rates)} and decoder_rates "
                 f"{list(config.decoder_rates)} do not have the same product; take the released config.json."
             )
+        if config.decoder_dim % 2 ** len(config.decoder_rates):
+            raise MovaError(
+                f"audio_vae/config.json: decoder_dim {config.decoder_dim} cannot be halved {len(config.decoder_rates)} "
+                "times; take the released config.json."
+            )
         return config
 
 
@@ -133,12 +145,13 @@ class MovaConfig:
         prefix = "dual_tower_bridge.audio_to_video_conditioners."
         video = tower_from_shapes(shapes, "", RELEASED.video_dit.head_dim)
         audio = tower_from_shapes(shapes, "audio_dit.", RELEASED.audio_dit.head_dim)
-        found = sorted({int(name[len(prefix) :].split(".")[0]) for name in shapes if name.startswith(prefix)})
+        layers = {name[len(prefix) :].split(".")[0] for name in shapes if name.startswith(prefix)}
+        found = sorted(int(layer) if layer.isdecimal() else -1 for layer in layers)
         depth = min(video.num_layers, audio.num_layers)
         strategy = next((name for name, layers in INTERACTION_STRATEGIES.items() if found == list(layers(depth))), None)
         if not found or strategy is None:
             raise MovaError(
-                f"The bridge has layers {found}, which no MOVA release uses; "
+                f"The bridge has layers {short(found)}, which no MOVA release uses; "
                 "give the model's config.json (dual_tower_bridge) with the weights."
             )
         bridge = dataclasses.replace(
@@ -164,12 +177,14 @@ class MovaConfig:
         if "config" not in metadata:
             return cls.from_shapes(shapes)
         try:
-            values = json.loads(metadata["config"])
+            values = strict_json.parse(metadata["config"])
         except ValueError as error:
             raise MovaError(f"The configuration in the file is not valid JSON ({error}); convert it again.") from error
+        if isinstance(values, Mapping):
+            values = values.get("transformer", values)
         if not isinstance(values, Mapping):
             raise MovaError("The configuration in the file is not a JSON object; convert the file again.")
-        return cls.from_dict(values.get("transformer", values))
+        return cls.from_dict(values)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """The three parts as config.json holds them."""
@@ -182,6 +197,11 @@ class MovaConfig:
             if tower.num_heads < 1 or tower.dim % tower.num_heads or tower.head_dim % 2:
                 raise MovaError(
                     f"{part}/config.json: dim {tower.dim} does not split into {tower.num_heads} heads of even size; "
+                    "take the config.json that belongs to the weights."
+                )
+            if tower.freq_dim % 2:
+                raise MovaError(
+                    f"{part}/config.json: freq_dim {tower.freq_dim} must be even; "
                     "take the config.json that belongs to the weights."
                 )
             if len(tower.patch_size) != axes:
@@ -203,7 +223,7 @@ class MovaConfig:
                 )
         if bridge.interaction_strategy not in INTERACTION_STRATEGIES:
             raise MovaError(
-                f"dual_tower_bridge/config.json: interaction_strategy {bridge.interaction_strategy!r} is unknown; "
+                f"dual_tower_bridge/config.json: interaction_strategy {short(bridge.interaction_strategy)} is unknown; "
                 f"it must be one of {', '.join(INTERACTION_STRATEGIES)}."
             )
         if audio.num_layers > video.num_layers or video.text_dim != audio.text_dim:
@@ -212,10 +232,10 @@ class MovaConfig:
                 "sizes differ); take all parts from one release."
             )
         for dim in (video.dim, audio.dim):
-            if dim % bridge.head_dim:
+            if dim % bridge.head_dim or bridge.head_dim % 2:
                 raise MovaError(
-                    f"dual_tower_bridge/config.json: head_dim {bridge.head_dim} does not divide a tower's width {dim}; "
-                    "take the config.json that belongs to the weights."
+                    f"dual_tower_bridge/config.json: head_dim {bridge.head_dim} is odd or does not divide a tower's "
+                    f"width {dim}; take the config.json that belongs to the weights."
                 )
 
 
@@ -225,7 +245,7 @@ Config = TypeVar("Config")
 def known_fields(cls: type[Config], part: str, values: Mapping[str, Any]) -> Config:
     """Build a config dataclass from a config.json, which may hold more keys than we need.
 
-    Raises MovaError for a key that is missing, not a number, or not positive.
+    Raises MovaError for a key that is missing, of another type, or out of range.
     """
     kept: dict[str, Any] = {}
     for entry in dataclasses.fields(cls):  # type: ignore[arg-type]
@@ -234,18 +254,24 @@ def known_fields(cls: type[Config], part: str, values: Mapping[str, Any]) -> Con
                 raise MovaError(f"{part}/config.json lacks {entry.name}; take the config.json from the release.")
             continue
         value = values[entry.name]
-        fault = f"{part}/config.json: {entry.name} is {value!r}; take the config.json from the release."
-        if isinstance(value, list | tuple):
-            if not value or not all(isinstance(item, int) and item > 0 for item in value):
-                raise MovaError(fault)
-            value = tuple(value)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            if value <= 0:
-                raise MovaError(fault)
-        elif entry.type not in (str, bool) or not isinstance(value, entry.type):
-            raise MovaError(fault)
-        kept[entry.name] = value
+        if not fits(value, entry.type, MAX_LAYERS if entry.name.endswith("layers") else MAX_SIZE):
+            raise MovaError(
+                f"{part}/config.json: {entry.name} is {short(value)}; take the config.json from the release."
+            )
+        kept[entry.name] = tuple(value) if isinstance(value, list) else value
     return cls(**kept)
+
+
+def fits(value: Any, kind: Any, largest: int) -> bool:
+    """Whether a value is of a field's type (bool, str, int, float, else a tuple of int), its numbers in range."""
+    if kind in (bool, str):
+        return isinstance(value, kind)
+    if kind in (int, float):
+        number = isinstance(value, int | kind) and not isinstance(value, bool)
+        return number and 0 < value <= largest  # False for NaN too
+    if not isinstance(value, list | tuple):
+        return False
+    return 0 < len(value) <= MAX_ITEMS and all(fits(item, int, MAX_STRIDE) for item in value)
 
 
 def refuse_variants(part: str, values: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -253,7 +279,7 @@ def refuse_variants(part: str, values: Mapping[str, Any], wanted: Mapping[str, A
     for name, value in wanted.items():
         if values.get(name, value) != value:
             raise MovaError(
-                f"{part}/config.json: {name} is {values[name]!r}, but only {value!r} is supported; "
+                f"{part}/config.json: {name} is {short(values[name])}, but only {value!r} is supported; "
                 "use a checkpoint with the released architecture."
             )
 
@@ -261,15 +287,21 @@ def refuse_variants(part: str, values: Mapping[str, Any], wanted: Mapping[str, A
 def tower_from_shapes(shapes: Shapes, prefix: str, head_dim: int) -> TowerConfig:
     """Sizes of the tower whose tensors are called `prefix + name`; heads are taken to be `head_dim` wide."""
 
-    def shape(name: str) -> Sequence[int]:
-        if prefix + name not in shapes:
+    def shape(name: str, axes: int = 2) -> Sequence[int]:
+        found = shapes.get(prefix + name)
+        if found is None:
             raise MovaError(
                 f"The file lacks {prefix + name}, so it is not a joint MOVA model; "
                 "use an expert with its audio tower and bridge in one file, or the released folder."
             )
-        return shapes[prefix + name]
+        if len(found) < axes or not all(fits(size, int, MAX_SIZE) for size in found):
+            raise MovaError(
+                f"The file's {prefix + name} has the shape {short(list(found))}, which no tower has; "
+                "use an expert as the release has it, or the released folder."
+            )
+        return found
 
-    dim, in_dim, *patch = shape("patch_embedding.weight")
+    dim, in_dim, *patch = shape("patch_embedding.weight", 3)
     start = prefix + "blocks."
     blocks = {name[len(start) :].split(".")[0] for name in shapes if name.startswith(start)}
     return TowerConfig(

@@ -22,17 +22,21 @@ def whole_file(path: Path, errors: tuple[type[Exception], ...] = ()) -> Iterator
             os.fsync(file.fileno())  # a network drive may say only now that it is full
         os.replace(temporary, path)
     except (OSError, *errors) as error:  # type: ignore[misc]
-        raise MovaError(
-            f"{path} could not be written ({reason(error)}); check that its folder exists and has room."
-        ) from error
+        remedy = "check that its folder exists and has room"
+        if isinstance(error, PermissionError):  # what Windows says of a file in use, too
+            remedy = "check its permissions, and that no other program has it open"
+        raise MovaError(f"{path} could not be written ({reason(error)}); {remedy}.") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
 def temporary_name(path: Path) -> Path:
-    """A hidden, unused name in the folder of `path`, on the same disk, so that renaming it is one step."""
-    return path.parent / f".{uuid.uuid4().hex}.part"
+    """A hidden, unused name in the folder of `path`, on the same disk, so that renaming it is one step.
+
+    The file's name is in it: of what a power cut leaves behind, people see what it was to be.
+    """
+    return path.parent / f".{path.name[:60]}.{uuid.uuid4().hex[:8]}.part"
 
 
 def reason(error: Exception) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import gc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from . import onednn, text, video_vae
 from .attention import Attention, choose
 from .audio_vae import AudioVAE, plain_weights
-from .checkpoint import assign
+from .checkpoint import assign, check_finite
 from .conditioning import audio_latents, audio_samples, check_fps, check_size, image_condition, latent_frames
 from .errors import MovaError, first_line
 from .folder import EXPERTS, JOINT, Checkpoint
@@ -105,6 +105,21 @@ def generate(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> Resu
     return Result(frames, waveform, rate, video, audio)
 
 
+def check_made(checkpoint: Checkpoint, what: str, made: Mapping[str, Tensor], parts: Sequence[str]) -> None:
+    """Raise MovaError if one of the tensors `made` by `parts` of the model holds NaN or infinite values.
+
+    Called once a part, since it waits for the device. Only when something is wrong are the weights looked through.
+    """
+    faulty = [name for name, tensor in made.items() if not tensor.isfinite().all()]
+    if not faulty:
+        return
+    for part in parts:
+        check_finite(checkpoint.weights[part])
+    raise MovaError(
+        f"The {what} made NaN or infinite values ({' and '.join(faulty)}) of finite weights; use --dtype bf16 or fp32."
+    )
+
+
 def begin(runtime: Runtime, name: str) -> None:
     """Announce a part of the model, before it is loaded.
 
@@ -122,7 +137,10 @@ def encode_prompts(checkpoint: Checkpoint, request: Request, runtime: Runtime) -
     begin(runtime, "text encoder")
     tokenizer = text.load_tokenizer(checkpoint.root / "tokenizer")
     encoder = text.load_encoder(checkpoint.root / "text_encoder", runtime.dtype, runtime.device)
-    return text.encode(tokenizer, encoder, [request.prompt, request.negative_prompt])
+    prompts = text.encode(tokenizer, encoder, [request.prompt, request.negative_prompt])
+    made = dict(zip(("the prompt", "the negative prompt"), prompts, strict=True))
+    check_made(checkpoint, "text encoder", made, ["text_encoder"])
+    return prompts
 
 
 def load_video_vae(checkpoint: Checkpoint, runtime: Runtime) -> Any:
@@ -136,7 +154,7 @@ def encode_images(checkpoint: Checkpoint, request: Request, runtime: Runtime) ->
     """The 20 condition channels [1, 20, T, H / 8, W / 8]."""
     begin(runtime, "video VAE, encoding")
     vae = load_video_vae(checkpoint, runtime)
-    return image_condition(
+    condition = image_condition(
         lambda clip: video_vae.encode(vae, clip),
         request.width,
         request.height,
@@ -145,6 +163,8 @@ def encode_images(checkpoint: Checkpoint, request: Request, runtime: Runtime) ->
         request.end_image,
         request.text_only_frame,
     )
+    check_made(checkpoint, "video VAE", {"the pictures' latents": condition}, ["video_vae"])
+    return condition
 
 
 def starting_noise(checkpoint: Checkpoint, request: Request) -> tuple[Tensor, Tensor]:
@@ -197,7 +217,8 @@ def denoise(
     for part, first, end in zip(EXPERTS, (0, switch), (switch, request.steps), strict=True):
         if first == end:
             continue
-        begin(runtime, f"{'high' if part == EXPERTS[0] else 'low'}-noise expert")
+        name = f"{'high' if part == EXPERTS[0] else 'low'}-noise expert"
+        begin(runtime, name)
         load_expert(model, checkpoint, runtime, part)
         texts = [model.embed_text(prompt) for prompt in prompts]
         stage = slice(first, end + 1)
@@ -210,6 +231,7 @@ def denoise(
             callback=lambda step, video, audio, first=first: runtime.step(first + step + 1, request.steps),  # type: ignore[misc]
             cancelled=runtime.cancelled,
         )
+        check_made(checkpoint, name, {"video": video, "audio": audio}, [part, *JOINT])
     return video, audio
 
 
@@ -233,6 +255,7 @@ def guided_velocity(model: JointModel, texts: list[Text], condition: Tensor, req
 def decode_video(checkpoint: Checkpoint, runtime: Runtime, latent: Tensor) -> Tensor:
     """Latents [1, 16, T, h, w] -> frames [F, H, W, 3] uint8."""
     begin(runtime, "video VAE, decoding")
+    check_finite(checkpoint.weights["video_vae"])  # few, and NaN would not be seen any more in frames of bytes
     return video_vae.decode(load_video_vae(checkpoint, runtime), latent)
 
 
@@ -247,7 +270,9 @@ def load_audio_vae(checkpoint: Checkpoint, device: torch.device) -> AudioVAE:
 def decode_audio(checkpoint: Checkpoint, runtime: Runtime, latent: Tensor) -> Tensor:
     """Latents [1, 128, L] -> waveform [1, N] float32."""
     begin(runtime, "audio VAE")
-    return load_audio_vae(checkpoint, runtime.device).decode(latent)[0].cpu()
+    waveform = load_audio_vae(checkpoint, runtime.device).decode(latent)[0].cpu()
+    check_made(checkpoint, "audio VAE", {"the sound": waveform}, ["audio_vae"])
+    return waveform
 
 
 def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:

@@ -4,16 +4,18 @@ The format: 8 bytes with the header's length (little-endian), the header (a JSON
 data_offsets, and `__metadata__`), then the tensors' bytes without gaps.
 """
 
-import json
 import math
 import os
-import reprlib
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from . import strict_json
 from .errors import MovaError
+from .files import reason
+from .shorten import short as short
 
 # Bits per element of every dtype that the safetensors library hands to torch (it knows F6_* but does not load them).
 DTYPE_BITS = {
@@ -21,14 +23,10 @@ DTYPE_BITS = {
     **{"F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16},
     **{"I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64, "C64": 64},
 }
-MAX_HEADER_BYTES = 100_000_000  # the safetensors library's own limit
+MAX_HEADER_BYTES = 20_000_000  # 60,000 tensors take 6 MB; the library allows 100 MB, which Python reads for seconds
 AGAIN = "download it again"
 CONVERT = "use the model's .safetensors file"
 REFUSED = "refused because loading a pickle can run any code"
-
-_shortener = reprlib.Repr()
-_shortener.maxstring = 120
-short = _shortener.repr  # names and values from a file go into messages through this: a bad file may hold anything
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
             file.seek(8)
             text = file.read(length)
     except OSError as error:
-        raise MovaError(f"{path} cannot be read ({error.strerror}); check the file and its permissions.") from error
+        raise unreadable(path, error) from error
 
     header = _parse(path, text)
     metadata = header.pop("__metadata__", None)
@@ -75,11 +73,18 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
 
 def check_is_file(path: Path) -> None:
     """Raise MovaError unless there is a regular file at `path` (or a link to one)."""
-    if os.path.isdir(path):
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if os.path.islink(path):  # the model hub's cache is made of links, which copying and moving breaks
+            what = f"is a link to {short(os.readlink(path))}, which does not exist"
+            raise broken(path, what, "copy or download the file itself") from error
+        raise broken(path, "does not exist", "check the path, or download the file") from error
+    except (OSError, ValueError) as error:  # no permission, links in a circle, a name that no disk takes
+        raise unreadable(path, error) from error
+    if stat.S_ISDIR(mode):
         raise broken(path, "is a folder, not a file", "name the file in it")
-    if not os.path.exists(path):
-        raise broken(path, "does not exist", "check the path, or download the file")
-    if not os.path.isfile(path):  # opening a pipe would wait for ever
+    if not stat.S_ISREG(mode):  # opening a pipe would wait for ever
         raise broken(path, "is not a regular file", "check the path")
 
 
@@ -88,21 +93,39 @@ def broken(path: Path | str, what: str, remedy: str = AGAIN) -> MovaError:
     return MovaError(f"{path} {what}; {remedy}.")
 
 
+def unreadable(path: Path, error: Exception) -> MovaError:
+    """The error for what the system does not let us read."""
+    return broken(path, f"cannot be read ({reason(error)})", "check the path and its permissions")
+
+
+def impostor(head: bytes) -> str:
+    """What a file is that begins with `head` and was saved in place of the wanted one; empty if nothing is known."""
+    if not head:
+        return "is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a git-lfs pointer, not the file itself (`git lfs pull` fetches it)"
+    if head.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+        return "is a web page, not the file (the hub may want you to log in)"
+    if len(head) >= 8 and not any(head):
+        return "begins with zeros, as an unfinished download does"
+    return ""
+
+
 def _unlike_safetensors(path: Path, head: bytes, size: int, length: int) -> MovaError:
     """The error for a file whose first bytes (`head`) are not those of a whole safetensors header."""
-    if not head:
-        return broken(path, "is empty")
-    if head.startswith(b"version https://git-lfs"):
-        return broken(path, "is a git-lfs pointer, not the weights", "fetch the file itself with `git lfs pull`")
+    if known := impostor(head):
+        return broken(path, known)
     if head.startswith(b"GGUF"):
         return broken(path, "is a GGUF file, not a safetensors file", CONVERT)
     # 0x80 can also be the length of a safetensors header: the byte behind the length tells them apart.
     if head.startswith((b"PK\x03\x04", b"\x80")) and len(head) > 8 and head[8:9] != b"{":
-        return broken(path, f"is not a safetensors file but a pickle (.pt, .bin), {REFUSED}", CONVERT)
+        kind = "a pickle (.pt, .bin) or another zip archive" if head.startswith(b"PK") else "a pickle (.pt, .bin)"
+        return broken(path, f"is not a safetensors file but {kind}, {REFUSED}", CONVERT)
     if size < 8:
         return broken(path, f"is only {size} bytes long, too short for a safetensors file")
     if length > MAX_HEADER_BYTES:
-        return broken(path, f"is not a safetensors file (its header would have {length} bytes, more than 100 MB)")
+        what = f"is not a safetensors file (its header would have {length} bytes, more than 20 MB)"
+        return broken(path, what)
     if length > size - 8:
         return broken(path, f"is cut off inside its header, of which {length - (size - 8)} bytes are missing")
     return broken(path, "is not a safetensors file (its header is not a JSON object)")
@@ -111,25 +134,12 @@ def _unlike_safetensors(path: Path, head: bytes, size: int, length: int) -> Mova
 def _parse(path: Path, text: bytes) -> dict[str, Any]:
     """The header as a dict; it begins with "{"."""
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for name, value in pairs:
-            if name in values:
-                raise broken(path, f"has {short(name)} twice in its header")
-            values[name] = value
-        return values
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not JSON")  # Python would take NaN and Infinity
-
     try:
-        header: dict[str, Any] = json.loads(text.decode(), object_pairs_hook=unique, parse_constant=refuse)
-    except MovaError:
-        raise
+        header: dict[str, Any] = strict_json.parse(text.decode())
     except UnicodeDecodeError as error:
         raise broken(path, "has a header that is not UTF-8 text") from error
-    except (ValueError, RecursionError) as error:
-        raise broken(path, "has a header that is not valid JSON") from error
+    except ValueError as error:
+        raise broken(path, f"has a header that is not valid JSON ({error})") from error
     return header
 
 

@@ -1,13 +1,13 @@
 """Sigmas: how noisy the latents are at each step, from 1 (pure noise) to 0 (clean). The timestep is 1000 sigma."""
 
-import math
-
 import torch
 from torch import Tensor
 
 from .errors import MovaError
 
 TIMESTEPS = 1000  # that the model was trained with
+MAX_STEPS = 1_000_000
+MAX_SHIFT = 1e6  # all steps are near pure noise then; far above it, float32 overflows
 
 
 def shifted(base: Tensor, shift: float) -> Tensor:
@@ -26,8 +26,10 @@ def sigmas(
     """
     if steps < 1:
         raise MovaError(f"The number of steps is {steps}; it must be at least 1 (50 is the release's).")
-    if not (math.isfinite(shift) and shift > 0):
-        raise MovaError(f"The shift is {shift}; it must be above 0 (5 is the release's).")
+    if steps > MAX_STEPS:
+        raise MovaError(f"The number of steps is {steps}; it must be at most {MAX_STEPS} (50 is the release's).")
+    if not 0 < shift <= MAX_SHIFT:  # false for NaN too
+        raise MovaError(f"The shift is {shift}; it must be above 0, and at most {MAX_SHIFT:g} (5 is the release's).")
     if not 0 < denoise <= 1:
         raise MovaError(f"Denoise is {denoise}; it must be above 0 and at most 1 (1 starts from pure noise).")
     start = sigma_min + (1.0 - sigma_min) * denoise

@@ -50,7 +50,7 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers and tokenizers raise all kinds, bare Exception included
         raise MovaError(
             f"{folder} holds no tokenizer that loads ({first_line(error)}); download the folder again."
@@ -58,10 +58,15 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_encoder(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
-    """The UMT5 encoder, from safetensors only."""
+    """The UMT5 encoder, from safetensors only; raises MovaError if it does not load."""
     from transformers import UMT5EncoderModel
 
-    encoder: Any = UMT5EncoderModel.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
+    try:
+        encoder: Any = UMT5EncoderModel.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True
+        )
+    except Exception as error:  # transformers raises all kinds
+        raise MovaError(f"{folder} does not load as a UMT5 encoder ({first_line(error)}); download it again.") from error
     return encoder.to(device).eval()
 
 

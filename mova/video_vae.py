@@ -25,10 +25,13 @@ def expected_tensors(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def load(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
-    """The VAE, from safetensors only."""
+    """The VAE, from safetensors only; raises MovaError if it does not load."""
     from diffusers import AutoencoderKLWan
 
-    vae = AutoencoderKLWan.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True)
+    try:
+        vae = AutoencoderKLWan.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True)
+    except Exception as error:  # diffusers raises all kinds
+        raise MovaError(f"{folder} does not load as a Wan VAE ({first_line(error)}); download it again.") from error
     return vae.to(device).eval()
 
 
@@ -47,9 +50,14 @@ def encode(vae: Any, clip: Tensor) -> Tensor:
 
 
 def decode(vae: Any, latent: Tensor) -> Tensor:
-    """Normalised latents [1, 16, T, h, w] -> frames [F, 8 h, 8 w, 3], uint8, on the CPU."""
+    """Normalised latents [1, 16, T, h, w] -> frames [F, 8 h, 8 w, 3], uint8, on the CPU.
+
+    Raises MovaError if the VAE makes values that are not finite: as pixels they would be black, without a word.
+    """
     mean, std = statistics(vae)
     clip = vae.decode((latent.to(vae.device) * std + mean).to(vae.dtype)).sample[0]
+    if not all(bool(frame.isfinite().all()) for frame in clip.unbind(1)):
+        raise MovaError("The video VAE made NaN or infinite values; use --dtype bf16 or fp32.")
     # Frame by frame: the clip in float32 would take gigabytes more.
     frames = [((frame.float() / 2 + 0.5).clamp(0, 1) * 255).round().byte().cpu() for frame in clip.unbind(1)]
     return torch.stack(frames).permute(0, 2, 3, 1).contiguous()

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from mova import MovaError
 from mova.audio_vae import AudioVAE
-from mova.folder import PARTS, open_checkpoint
+from mova.folder import JOINT, PARTS, open_checkpoint
 from mova.pipeline import load_audio_vae
 from mova.tiny import write_tiny
 
@@ -138,3 +138,30 @@ def test_a_path_that_is_no_folder_is_refused(tmp_path):
 def test_tiny_writes_into_an_empty_folder_only(tiny_checkpoint):
     with pytest.raises(MovaError, match="not empty"):
         write_tiny(tiny_checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("parts", "folders"),
+    [
+        (["audio_vae"], ["audio_vae"]),
+        (["video_vae"], ["video_vae"]),
+        (["text_encoder"], ["text_encoder", "tokenizer"]),
+        (list(JOINT), [*JOINT, "video_dit"]),
+        (["video_dit_2", *JOINT], ["video_dit_2", *JOINT, "scheduler", "model_index.json"]),
+    ],
+)
+def test_a_folder_with_only_the_parts_asked_for_can_be_opened(tiny_checkpoint, tmp_path, parts, folders):
+    for name in folders:
+        (tmp_path / name).symlink_to(tiny_checkpoint / name)
+    checkpoint = open_checkpoint(tmp_path, parts)
+    assert set(checkpoint.weights) == set(parts)
+    whole = open_checkpoint(tiny_checkpoint)
+    for name, part in {"config": "audio_dit", "audio_vae": "audio_vae"}.items():
+        if part in parts:
+            assert getattr(checkpoint, name) == getattr(whole, name)
+        else:
+            with pytest.raises(MovaError, match="was opened without"):
+                getattr(checkpoint, name)
+    (tmp_path / folders[-1]).unlink()
+    with pytest.raises(MovaError, match=folders[-1]):
+        open_checkpoint(tmp_path, parts)

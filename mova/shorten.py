@@ -1,0 +1,15 @@
+"""Names and values from a file as they go into messages: a bad file may hold anything, of any length."""
+
+import reprlib
+from typing import Any
+
+LENGTH = 120
+_shortener = reprlib.Repr()
+_shortener.maxstring = LENGTH
+_shortener.maxlevel = 2  # six values a level: nested lists would still make a page
+
+
+def short(value: Any) -> str:
+    """Its repr, on one line and at most 120 characters long, cut in the middle."""
+    text = _shortener.repr(value)
+    return text if len(text) <= LENGTH else f"{text[: LENGTH // 2]}...{text[3 - LENGTH // 2 :]}"
