@@ -7,10 +7,9 @@ import torch
 import torchaudio
 from comfy_api.latest import io
 
-from ..mova import MovaError
-from ..mova.conditioning import audio_samples, check_fps
+from ..mova.conditioning import audio_samples
 from . import released
-from .checks import check_audio_vae
+from .checks import check_audio, check_audio_vae, check_clip_size, size_fault
 
 
 class MOVAAudioVAELoader(io.ComfyNode):
@@ -49,7 +48,10 @@ class MOVAAudioDecode(io.ComfyNode):
             category="MOVA",
             description="The sound of an audio latent, or of the audio in an audio-video latent.",
             search_aliases=["latent to audio"],
-            inputs=[io.Latent.Input("samples", tooltip="Audio or audio-video."), io.Vae.Input("audio_vae")],
+            inputs=[
+                io.Latent.Input("samples", tooltip="Audio or audio-video."),
+                io.Vae.Input("audio_vae", tooltip="From MOVA Audio VAE Loader."),
+            ],
             outputs=[io.Audio.Output()],
         )
 
@@ -72,20 +74,33 @@ class MOVAAudioEncode(io.ComfyNode):
             description="Sound as an audio latent, resampled, mixed to mono, and cut or padded to the clip's length.",
             search_aliases=["audio to latent"],
             inputs=[
-                io.Audio.Input("audio"),
-                io.Vae.Input("audio_vae"),
-                io.Int.Input("length", default=193, min=1, max=16384, step=4, tooltip="Frames of the clip."),
-                io.Float.Input("fps", default=24.0, min=1.0, max=120.0, step=0.01),
+                io.Audio.Input("audio", tooltip="Any sound."),
+                io.Vae.Input("audio_vae", tooltip="From MOVA Audio VAE Loader."),
+                io.Int.Input(
+                    "length",
+                    default=193,
+                    min=1,
+                    max=16384,
+                    step=4,
+                    tooltip="Frames of the clip, as in MOVA Conditioning.",
+                ),
+                io.Float.Input(
+                    "fps", default=24.0, min=1.0, max=120.0, step=0.01, tooltip="As in MOVA Conditioning: 24."
+                ),
             ],
             outputs=[io.Latent.Output()],
         )
 
     @classmethod
+    def validate_inputs(cls, length=None, fps=None) -> bool | str:
+        """Before anything runs; what comes from other nodes is checked in execute."""
+        return size_fault(length=length, fps=fps) or True
+
+    @classmethod
     def execute(cls, audio, audio_vae, length: int, fps: float) -> io.NodeOutput:
+        check_clip_size(length=length, fps=fps)
         check_audio_vae(audio_vae)
-        check_fps(fps)
-        if audio is None:
-            raise MovaError("There is no audio (the video may have none); leave MOVA Audio Encode out.")
+        check_audio(audio)
         rate = audio_vae.audio_sample_rate
         waveform = audio["waveform"].float().mean(dim=1, keepdim=True)
         if audio["sample_rate"] != rate:

@@ -131,8 +131,10 @@ def config_of(path: Path, metadata: Mapping[str, str]) -> AudioVAEConfig:
     if "config" in metadata:
         try:
             values = json.loads(metadata["config"])
-        except ValueError as error:
-            raise MovaError(f"{path} has a config in its metadata that is not JSON; convert the file again.") from error
+        except ValueError:
+            values = None
+        if not isinstance(values, dict):
+            raise MovaError(f"{path} has a config in its metadata that is not a JSON object; convert the file again.")
         return AudioVAEConfig.from_dict(values.get("audio_vae", values))
     if path.is_dir() and (path / "config.json").exists():
         return AudioVAEConfig.from_dict(read_json(path / "config.json"))

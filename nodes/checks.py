@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..mova import MovaConfig, MovaError
-from ..mova.conditioning import TEMPORAL_STRIDE, audio_latents
+from ..mova.conditioning import GRID, TEMPORAL_STRIDE, audio_latents, check_fps, check_size
 
 EXPERT_NAMES = {"high_noise": "high-noise", "low_noise": "low-noise"}
 
@@ -71,10 +71,33 @@ def check_image_fits(entries: dict[str, Any], shapes: Sequence[Sequence[int]], c
             )
 
 
+def check_run(latent: dict[str, Any], conditioning: list, config: MovaConfig) -> None:
+    """Raise MovaError unless the LATENT, its masks and all of CONDITIONING fit each other and the model."""
+    shapes = [part.shape for part in unbound(latent["samples"])]
+    check_latent_shapes(shapes, config)
+    nested_masks(latent)
+    for text, entries in conditioning:
+        check_conditioning(text, entries, config)
+        check_image_fits(entries, shapes, config)
+
+
+def check_given_noise(noise: Any, samples: Any) -> None:
+    """Raise MovaError unless a NOISE node made noise for both parts of the latent."""
+    given, wanted = ([[*part.shape] for part in unbound(tensor)] for tensor in (noise, samples))
+    fits = len(given) == len(wanted) and all(
+        shape[1:] == part[1:] and shape[0] in (1, part[0]) for shape, part in zip(given, wanted, strict=True)
+    )
+    if not fits:
+        found, latent = (" and ".join(map(str, shapes)) for shapes in (given, wanted))
+        raise MovaError(f"The noise is {found}, but the latent is {latent}; connect RandomNoise.")
+
+
 def check_expert(model: Any, slot: str, wanted: str | None = None) -> None:
     """Raise MovaError unless the MODEL is a MOVA model, and not one whose file says that it is the other expert."""
     from .host import MOVA
 
+    if model is None:  # what MOVA Model Loader gives for "none"
+        raise MovaError(f"There is no model in {slot}; choose a file for it in MOVA Model Loader.")
     inner = model.model
     if not isinstance(inner, MOVA):
         raise MovaError(f"The model in {slot} is {type(inner).__name__}, not MOVA; load a MOVA file there.")
@@ -91,10 +114,22 @@ def check_experts(high: Any, low: Any | None) -> None:
     if low is None:
         return
     check_expert(low, "model_low", "low_noise")
-    if low.model is high.model:
+    if sizes(low.model.mova_config) != sizes(high.model.mova_config):
+        raise MovaError(
+            "model_high and model_low are of different MOVA models; load both experts from the same release."
+        )
+    # One small tensor tells the experts apart, also if the same file was loaded twice.
+    modulations = [model.model.diffusion_model.head.modulation.float().cpu() for model in (high, low)]
+    if low.model is high.model or torch.equal(*modulations):
         raise MovaError(
             "model_high and model_low are the same expert; load the low-noise file for model_low, or leave it out."
         )
+
+
+def sizes(config: MovaConfig) -> list[tuple[int, ...]]:
+    """What the tensors' shapes say of a model: a file without a configuration may leave the rest open."""
+    towers = config.video_dit, config.audio_dit
+    return [(tower.dim, tower.ffn_dim, tower.num_layers, tower.text_dim) for tower in towers]
 
 
 def check_video_vae(vae: Any) -> None:
@@ -113,17 +148,47 @@ def check_audio_vae(vae: Any) -> None:
         )
 
 
+def check_clip(clip: Any) -> None:
+    """Raise MovaError if there is no text encoder, which is what a checkpoint without one gives."""
+    if clip is None:
+        raise MovaError("There is no text encoder in clip; load umt5_xxl with Load CLIP, type wan.")
+
+
+def check_audio(audio: Any) -> None:
+    """Raise MovaError unless this is AUDIO with sound in it."""
+    if audio is None:
+        raise MovaError("There is no sound in audio (the video it is from may have none); leave this node out.")
+    shape = audio["waveform"].shape
+    if len(shape) != 3 or 0 in shape:
+        raise MovaError(f"The sound in audio has the shape {[*shape]}, not [batch, channels, samples]; load another.")
+
+
+def check_images(images: Tensor, slot: str) -> None:
+    """Raise MovaError unless this is IMAGE [B, H, W, 3 or 4] with pictures in it."""
+    if images.ndim != 4 or 0 in images.shape or images.shape[3] < 3:
+        raise MovaError(
+            f"The pictures in {slot} have the shape {[*images.shape]}, not [pictures, height, width, 3 colours]; "
+            "connect an image."
+        )
+
+
 def vae_kind(vae: Any) -> str:
+    if vae is None:
+        return "is missing"
     if getattr(vae, "is_mova_audio", False):
         return "is MOVA's audio VAE"
     dims = {1: "audio or shapes", 2: "images", 3: "video"}.get(getattr(vae, "latent_dim", 0), "something else")
     return f"is one for {dims} with {getattr(vae, 'latent_channels', 'unknown')} latent channels"
 
 
+def unbound(tensor: Any) -> list[Tensor]:
+    """The parts of the host's nested tensor; of another tensor, itself."""
+    return list(tensor.unbind()) if getattr(tensor, "is_nested", False) else [tensor]
+
+
 def latent_parts(latent: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Video and audio of an audio-video LATENT. Raises MovaError if it is another kind of latent."""
-    samples = latent["samples"]
-    parts = list(samples.unbind()) if getattr(samples, "is_nested", False) else [samples]
+    parts = unbound(latent["samples"])
     if len(parts) != 2 or parts[0].ndim != 5 or parts[1].ndim != 3:
         kind = {3: "an audio", 4: "an image", 5: "a video"}.get(parts[0].ndim, "another")
         raise MovaError(
@@ -156,6 +221,24 @@ def mask_for(mask: Tensor, shape: Sequence[int], modality: str) -> Tensor:
     return mask
 
 
+def check_clip_size(width: int = GRID, height: int = GRID, length: int = 1, fps: float = 24.0) -> None:
+    """Raise MovaError, naming the nearest valid values, unless a clip can have this size and rate."""
+    check_size(width, height, length)
+    check_fps(fps)
+
+
+def size_fault(
+    width: int | None = None, height: int | None = None, length: int | None = None, fps: float | None = None
+) -> str | None:
+    """What check_clip_size has to say, for the host's validation; None is what an input from another node is."""
+    given = {"width": width, "height": height, "length": length, "fps": fps}
+    try:
+        check_clip_size(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except MovaError as error:
+        return str(error)
+    return None
+
+
 def check_finite(value: float, name: str) -> None:
     """Raise MovaError for NaN and infinity, which a workflow file can hold."""
     if not math.isfinite(value):
@@ -170,7 +253,6 @@ def nested_masks(latent: dict[str, Any]) -> list[Tensor] | None:
     mask = latent.get("noise_mask")
     if mask is None:
         return None
-    masks = list(mask.unbind()) if getattr(mask, "is_nested", False) else [mask]
     parts = latent_parts(latent)
-    found = [mask_for(m, p.shape, n) for m, p, n in zip(masks, parts, ("video", "audio"), strict=False)]
+    found = [mask_for(m, p.shape, n) for m, p, n in zip(unbound(mask), parts, ("video", "audio"), strict=False)]
     return found + [torch.ones(1, 1, *part.shape[2:]) for part in parts[len(found) :]]

@@ -7,17 +7,14 @@ from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor
 
-from ..mova import MovaError
 from ..mova.conditioning import (
     SPATIAL_STRIDE,
     TEXT_ONLY_FRAMES,
     audio_latents,
-    check_fps,
-    check_size,
     image_condition,
     latent_frames,
 )
-from .checks import check_video_vae
+from .checks import check_clip_size, check_images, check_video_vae, size_fault
 from .latent_format import AUDIO_CHANNELS, VIDEO_CHANNELS, AudioVideoLatent
 
 
@@ -39,14 +36,44 @@ class MOVAConditioning(io.ComfyNode):
             description="Size, length, frame rate and pictures of the clip; also an empty audio-video latent for it.",
             search_aliases=["mova image to video", "mova empty latent", "first frame", "last frame"],
             inputs=[
-                io.Conditioning.Input("positive"),
-                io.Conditioning.Input("negative"),
+                io.Conditioning.Input("positive", tooltip="From MOVA Text Encode or MOVA Load Conditioning."),
+                io.Conditioning.Input("negative", tooltip="From MOVA Text Encode or MOVA Load Conditioning."),
                 io.Vae.Input("vae", tooltip="The Wan 2.1 VAE."),
-                io.Int.Input("width", default=640, min=16, max=16384, step=16, tooltip="640 or 1280 in the releases."),
-                io.Int.Input("height", default=352, min=16, max=16384, step=16, tooltip="352 or 720 in the releases."),
-                io.Int.Input("length", default=193, min=1, max=16384, step=4, tooltip="Frames: 4 k + 1."),
-                io.Float.Input("fps", default=24.0, min=1.0, max=120.0, step=0.01, tooltip="Trained at 24."),
-                io.Int.Input("batch_size", default=1, min=1, max=64),
+                io.Int.Input(
+                    "width",
+                    default=640,
+                    min=16,
+                    max=16384,
+                    step=16,
+                    tooltip="Pixels, a multiple of 16: 640 for MOVA-360p, 1280 for MOVA-720p.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=352,
+                    min=16,
+                    max=16384,
+                    step=16,
+                    tooltip="Pixels, a multiple of 16: 352 for MOVA-360p, 720 for MOVA-720p.",
+                ),
+                io.Int.Input(
+                    "length",
+                    default=193,
+                    min=1,
+                    max=16384,
+                    step=4,
+                    tooltip="Frames, 4 k + 1: 193 are 8 seconds at 24 a second.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=24.0,
+                    min=1.0,
+                    max=120.0,
+                    step=0.01,
+                    tooltip="Frames a second; trained at 24. Use the same in MOVA Combine Video.",
+                ),
+                io.Int.Input(
+                    "batch_size", default=1, min=1, max=64, tooltip="Clips made at once; memory grows with each."
+                ),
                 io.Image.Input("start_image", optional=True, tooltip="The first frame; cropped to the clip's aspect."),
                 io.Image.Input("end_image", optional=True, tooltip="The last frame; cropped to the clip's aspect."),
                 io.Combo.Input(
@@ -67,12 +94,7 @@ class MOVAConditioning(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, width=None, height=None, length=None, fps=None) -> bool | str:
         """Before anything runs; what comes from other nodes is checked in execute."""
-        try:
-            check_size(*(16 if n is None else n for n in (width, height)), 1 if length is None else length)
-            check_fps(24.0 if fps is None else fps)
-        except MovaError as error:
-            return str(error)
-        return True
+        return size_fault(width, height, length, fps) or True
 
     @classmethod
     def execute(
@@ -89,9 +111,11 @@ class MOVAConditioning(io.ComfyNode):
         end_image=None,
         text_only_frame: str = TEXT_ONLY_FRAMES[0],
     ):
-        check_size(width, height, length)
-        check_fps(fps)
+        check_clip_size(width, height, length, fps)
         check_video_vae(vae)
+        for images, slot in ((start_image, "start_image"), (end_image, "end_image")):
+            if images is not None:
+                check_images(images, slot)
         pictures = [None if images is None else to_picture(images) for images in (start_image, end_image)]
 
         def encode(clip: Tensor) -> Tensor:

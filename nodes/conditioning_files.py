@@ -17,7 +17,8 @@ from ..mova.checkpoint import read_header
 from ..mova.files import reason, whole_file
 
 SUFFIX = ".conditioning.safetensors"
-PREFIX = "conditioning/prompt"
+FOLDER = "conditioning"  # in the output folder; all are here, so that listing them does not mean reading all of it
+PREFIX = f"{FOLDER}/prompt"
 FORMAT = "mova_conditioning"  # the metadata entry that tells these files apart
 
 
@@ -53,35 +54,38 @@ def read_conditioning(path: Path) -> list:
             index, key = name.split(".", 1)
             conditioning[int(index)][1][key] = tensor
         usable = bool(conditioning) and all(bool(torch.isfinite(text).all()) for text, _ in conditioning)
-    except (KeyError, ValueError, TypeError, IndexError, RuntimeError, SafetensorError) as error:
-        raise MovaError(f"{path} holds no saved conditioning; choose a file of MOVA Save Conditioning.") from error
+    except (KeyError, ValueError, TypeError, IndexError, RuntimeError, SafetensorError):
+        raise MovaError(f"{path} holds no saved conditioning; choose a file of MOVA Save Conditioning.") from None
     if not usable:
         raise MovaError(f"{path} holds no usable text features (none, or not numbers); save it again.")
     return conditioning
 
 
 def next_path(prefix: str) -> Path:
-    """The next numbered file for a prefix in the output folder. Raises MovaError if it is not a name in there."""
+    """The next numbered file for a prefix, under FOLDER. Raises MovaError if it is not a name in the output folder."""
     output = folder_paths.get_output_directory()
     plain = os.path.normpath(prefix)
     if os.path.isabs(plain) or plain.split(os.sep)[0] in (".", "..") or "\0" in plain:
         raise MovaError(f"filename_prefix {prefix!r} is no name in the output folder; give one such as {PREFIX}.")
+    if plain.split(os.sep)[0] != FOLDER:
+        plain = os.path.join(FOLDER, plain)
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(plain, output)
     except OSError as error:  # a file where a folder is needed, a name that is too long
         raise MovaError(
             f"filename_prefix {prefix!r} cannot be used ({reason(error)}); give another, such as {PREFIX}."
-        ) from error
+        ) from None
     return Path(folder) / f"{name}_{counter:05}_{SUFFIX}"
 
 
 def saved_files() -> list[str]:
-    """Names as the user sees them: in the input folder, and in the output folder with the host's mark for it."""
-    found = []
-    for folder, mark in ((folder_paths.get_input_directory(), ""), (folder_paths.get_output_directory(), " [output]")):
-        paths = sorted(Path(folder).rglob(f"*{SUFFIX}"))
-        found += [path.relative_to(folder).as_posix() + mark for path in paths]
-    return found
+    """Names as the user sees them: those at the top of the input folder and all in its FOLDER; those in the output
+    folder's FOLDER, with the host's mark for it."""
+    given, made = Path(folder_paths.get_input_directory()), Path(folder_paths.get_output_directory())
+    found = [*sorted(given.glob(f"*{SUFFIX}")), *sorted((given / FOLDER).rglob(f"*{SUFFIX}"))]
+    names = [path.relative_to(given).as_posix() for path in found]
+    saved = sorted((made / FOLDER).rglob(f"*{SUFFIX}"))
+    return names + [f"{path.relative_to(made).as_posix()} [output]" for path in saved]
 
 
 class MOVASaveConditioning(io.ComfyNode):
@@ -97,7 +101,7 @@ class MOVASaveConditioning(io.ComfyNode):
             search_aliases=["save prompt", "cache text encoder"],
             inputs=[
                 io.Conditioning.Input("conditioning", tooltip="Straight from the text encoder."),
-                io.String.Input("filename_prefix", default=PREFIX),
+                io.String.Input("filename_prefix", default=PREFIX, tooltip=f"Files go to output/{FOLDER}."),
             ],
             outputs=[io.Conditioning.Output()],
             is_output_node=True,
@@ -124,7 +128,9 @@ class MOVALoadConditioning(io.ComfyNode):
             category="MOVA",
             description="Reads a conditioning that MOVA Save Conditioning has written; no text encoder is needed.",
             search_aliases=["load prompt", "cached text encoder"],
-            inputs=[io.Combo.Input("file", options=saved_files(), tooltip="From the input and the output folder.")],
+            inputs=[
+                io.Combo.Input("file", options=saved_files(), tooltip=f"From output/{FOLDER} and the input folder.")
+            ],
             outputs=[io.Conditioning.Output()],
         )
 

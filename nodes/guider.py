@@ -8,6 +8,7 @@ import node_helpers
 from torch import Tensor
 
 from ..mova.guidance import Guidance, guided
+from .checks import check_given_noise, check_run
 
 # Which of the host's conditionings an evaluation (with text, with bridge) is made with.
 CONDITIONINGS = {(False, False): "unbridged", (False, True): "negative", (True, True): "positive"}
@@ -21,12 +22,22 @@ class MovaGuider(comfy.samplers.CFGGuider):
         self.guidance = guidance
         self.ordinary = guidance.bridge == 1 and guidance.audio == guidance.text
         self.latent_shapes: list = []
+        self.given = [*positive, *negative]
         conds = {"positive": positive, "negative": negative}
         if guidance.bridge != 1:
             entries = {"mova_bridge": 0.0, "prompt_type": "negative"}
             conds["unbridged"] = node_helpers.conditioning_set_values(negative, entries)
         self.inner_set_conds(conds)
         self.set_cfg(guidance.text)
+
+    def sample(
+        self, noise: Any, latent_image: Any, sampler: Any, sigmas: Tensor, denoise_mask: Any = None, **others: Any
+    ) -> Any:
+        """As the host's, if what it is given fits together: the host would load the weights first."""
+        latent = {"samples": latent_image, "noise_mask": denoise_mask}
+        check_run(latent, self.given, self.model_patcher.model.mova_config)
+        check_given_noise(noise, latent_image)
+        return super().sample(noise, latent_image, sampler, sigmas, denoise_mask=denoise_mask, **others)
 
     def inner_sample(self, *args: Any, latent_shapes: list | None = None, **kwargs: Any) -> Tensor:
         """As the host's, noting how video and audio are packed."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..mova import MovaError
 from ..mova.guidance import Guidance
-from .checks import latent_parts, nested_masks
+from .checks import check_given_noise, latent_parts, nested_masks
 from .guider import MovaGuider
 from .host import OPTIONS
 from .latent_format import AudioVideoLatent
@@ -58,6 +58,7 @@ def sample(
     if not isinstance(sampler, comfy.samplers.KSAMPLER):
         raise MovaError("This sampler cannot be handed from one expert to the other; take one of KSampler Select.")
     parts, masks = latent_parts(latent), nested_masks(latent)
+    check_given_noise(noise, latent["samples"])
     video_noise, audio_noise = noise.unbind()
     # The host knows only the video's sigmas; mova/audio_shift.py tells why this is the audio's own schedule.
     noise = AudioVideoLatent([video_noise, audio_noise * settings["audio_shift"]])

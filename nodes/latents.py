@@ -19,7 +19,7 @@ class MOVASeparateLatent(io.ComfyNode):
             category="MOVA",
             description="The video and the audio of an audio-video latent, for VAE Decode and MOVA Audio Decode.",
             search_aliases=["split audio video latent"],
-            inputs=[io.Latent.Input("latent")],
+            inputs=[io.Latent.Input("latent", tooltip="The audio-video latent of a MOVA sampler.")],
             outputs=[io.Latent.Output(display_name="video"), io.Latent.Output(display_name="audio")],
         )
 
@@ -48,8 +48,8 @@ class MOVACombineLatent(io.ComfyNode):
             description="One audio-video latent. Keep one of the two to make sound for a video, or video for a sound.",
             search_aliases=["join audio video latent", "foley", "video to audio", "audio to video"],
             inputs=[
-                io.Latent.Input("video"),
-                io.Latent.Input("audio"),
+                io.Latent.Input("video", tooltip="A video latent, or the video of an audio-video latent."),
+                io.Latent.Input("audio", tooltip="An audio latent, or the audio of an audio-video latent."),
                 io.Boolean.Input("keep_video", default=False, optional=True, tooltip=keep_tip.format("video")),
                 io.Boolean.Input("keep_audio", default=False, optional=True, tooltip=keep_tip.format("audio")),
             ],

@@ -1,33 +1,69 @@
 """Progress and a picture of what is being made, for each step."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import comfy.latent_formats
+import comfy.model_management
 import comfy.utils
 import latent_preview
 from torch import Tensor
+
+from ..mova.errors import first_line
 
 # (step that is done, 0-based; denoised packed latent; noisy one; steps of this stage), as the host's samplers call it.
 Callback = Callable[[int, Tensor, Tensor, int], None]
 
 
+class Previews:
+    """Pictures of a video latent: the host's tiny VAE if it is chosen and works, else its colours of latents."""
+
+    def __init__(self, device: Any) -> None:
+        latents = comfy.latent_formats.Wan21()
+        self.colours = latent_preview.Latent2RGBPreviewer(latents.latent_rgb_factors, latents.latent_rgb_factors_bias)
+        self.previewer: Any = None  # None: the user wants no previews
+        try:
+            self.previewer = latent_preview.get_previewer(device, latents)
+        except Exception as error:  # the file of the tiny VAE can be damaged in any way
+            self.do_without(error)
+
+    def picture(self, video: Tensor) -> Any:
+        """What the host's progress bar takes as a preview, of the first frame of [B, 16, T, H, W]; or None."""
+        if self.previewer is None:
+            return None
+        try:
+            return self.previewer.decode_latent_to_preview_image("JPEG", video)
+        except comfy.model_management.InterruptProcessingException:
+            raise
+        except Exception as error:  # of another model, or memory has run out
+            self.do_without(error)
+            return self.picture(video)
+
+    def do_without(self, error: Exception) -> None:
+        """No preview is worth the end of a run."""
+        if self.previewer is self.colours:
+            raise error
+        logging.warning(
+            f"[MOVA] The tiny VAE for previews (vae_approx/{comfy.latent_formats.Wan21().taesd_decoder_name}) does not "
+            f"work ({type(error).__name__}: {first_line(error)}), so they show the latent's colours; download it again."
+        )
+        self.previewer = self.colours
+
+
 def callbacks(model: Any, steps: list[int]) -> list[Callback]:
     """One callback for each stage, that together fill one progress bar.
 
-    The preview (the host's: latent to RGB, or its TAE) moves through the clip: it shows a later frame at each step.
+    The preview moves through the clip: it shows a later frame at each step.
     """
     total = sum(steps)
     bar = comfy.utils.ProgressBar(total)
-    previewer = latent_preview.get_previewer(model.load_device, comfy.latent_formats.Wan21())
+    previews = Previews(model.load_device)
 
     def report(step: int, x0: Tensor) -> None:
-        picture = None
-        if previewer is not None:
-            video = model.model.latent_format.video_of(x0)
-            frame = step * video.shape[2] // total
-            picture = previewer.decode_latent_to_preview_image("JPEG", video[:1, :, frame : frame + 1])
-        bar.update_absolute(step + 1, total, picture)
+        video = model.model.latent_format.video_of(x0)
+        frame = step * video.shape[2] // total
+        bar.update_absolute(step + 1, total, previews.picture(video[:1, :, frame : frame + 1]))
 
     return [after(report, sum(steps[:stage])) for stage in range(len(steps))]
 

@@ -1,23 +1,13 @@
 """Schedule, guidance, and the sampler for both experts."""
 
-import logging
-
 import comfy.sample
 import comfy.samplers
 from comfy_api.latest import io
 
 from ..mova import schedule
 from ..mova.guidance import Guidance
-from .checks import (
-    check_conditioning,
-    check_expert,
-    check_experts,
-    check_finite,
-    check_image_fits,
-    check_latent_shapes,
-    latent_parts,
-    nested_masks,
-)
+from . import notice
+from .checks import check_conditioning, check_expert, check_experts, check_finite, check_run, latent_parts
 from .guider import MovaGuider
 from .joint import Stage, sample
 
@@ -83,9 +73,9 @@ class MOVAGuider(io.ComfyNode):
             description="Guidance by text and by the exchange between video and audio, for SamplerCustomAdvanced.",
             search_aliases=["mova cfg", "dual guidance", "bridge guidance", "lip sync"],
             inputs=[
-                io.Model.Input("model"),
-                io.Conditioning.Input("positive"),
-                io.Conditioning.Input("negative"),
+                io.Model.Input("model", tooltip="One expert."),
+                io.Conditioning.Input("positive", tooltip="From MOVA Conditioning."),
+                io.Conditioning.Input("negative", tooltip="From MOVA Conditioning."),
                 io.Float.Input("cfg", default=5.0, min=0.0, max=100.0, step=0.1, tooltip=CFG_TIP),
                 *guidance_inputs(),
             ],
@@ -114,13 +104,29 @@ class MOVAJointSampler(io.ComfyNode):
             search_aliases=["mova sampler", "video and audio", "ksampler mova", "two experts"],
             inputs=[
                 io.Model.Input("model_high", tooltip="The high-noise expert."),
-                io.Conditioning.Input("positive"),
-                io.Conditioning.Input("negative"),
+                io.Conditioning.Input("positive", tooltip="From MOVA Conditioning."),
+                io.Conditioning.Input("negative", tooltip="From MOVA Conditioning."),
                 io.Latent.Input("latent", tooltip="An audio-video latent. Noise masks keep what is masked with 0."),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True),
-                io.Int.Input("steps", default=50, min=1, max=1000, tooltip="For both experts together."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Another seed, another clip.",
+                ),
+                io.Int.Input(
+                    "steps", default=50, min=1, max=1000, tooltip="Of both experts together; the release uses 50."
+                ),
                 io.Float.Input("cfg", default=5.0, min=0.0, max=100.0, step=0.1, tooltip=CFG_TIP),
-                io.Float.Input("video_shift", default=5.0, min=0.01, max=100.0, step=0.1),
+                io.Float.Input(
+                    "video_shift",
+                    default=5.0,
+                    min=0.01,
+                    max=100.0,
+                    step=0.1,
+                    tooltip="Above 1: more steps at high noise; the release uses 5.",
+                ),
                 io.Float.Input(
                     "audio_shift",
                     default=5.0,
@@ -135,7 +141,7 @@ class MOVAJointSampler(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="The video's noise level below which the low-noise expert takes over.",
+                    tooltip="The video's noise level where the low-noise expert takes over; the release uses 0.9.",
                 ),
                 io.Model.Input(
                     "model_low",
@@ -186,15 +192,10 @@ class MOVAJointSampler(io.ComfyNode):
             check_finite(value, name)
         video_sigmas = schedule.sigmas(steps, video_shift, denoise)
         schedule.sigmas(steps, audio_shift, denoise)  # raises for a shift that makes no sense
-        shapes, config = [part.shape for part in latent_parts(latent)], model_high.model.mova_config
-        nested_masks(latent)
-        check_latent_shapes(shapes, config)
-        for text, entries in (*positive, *negative):
-            check_conditioning(text, entries, config)
-            check_image_fits(entries, shapes, config)
-
+        latent_parts(latent)
+        check_run(latent, [*positive, *negative], model_high.model.mova_config)
         if model_low is None:
-            logging.info("[MOVA] No low-noise expert is connected; the high-noise expert does all steps.")
+            notice.show("No low-noise expert is connected: the high-noise expert does all steps.")
         switch = steps if model_low is None else schedule.low_noise_start(video_sigmas, boundary)
         stages = [Stage(model_high, video_sigmas[: switch + 1]), Stage(model_low, video_sigmas[switch:])]
         made = sample(

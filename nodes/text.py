@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..mova.text import NEGATIVE_PROMPT, clean
+from .checks import check_clip
 
 
 class MOVATextEncode(io.ComfyNode):
@@ -18,8 +19,19 @@ class MOVATextEncode(io.ComfyNode):
             search_aliases=["mova prompt", "clip text encode"],
             inputs=[
                 io.Clip.Input("clip", tooltip="umt5_xxl, loaded with the type wan."),
-                io.String.Input("prompt", multiline=True, dynamic_prompts=True, tooltip="Picture, sound and speech."),
-                io.String.Input("negative_prompt", multiline=True, dynamic_prompts=True, default=NEGATIVE_PROMPT),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="What is seen and heard: scene, movement, camera, sounds; speech in quotation marks.",
+                ),
+                io.String.Input(
+                    "negative_prompt",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    default=NEGATIVE_PROMPT,
+                    tooltip="What is not wanted; filled in with the release's own text.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive"),
@@ -29,5 +41,6 @@ class MOVATextEncode(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, prompt: str, negative_prompt: str) -> io.NodeOutput:
+        check_clip(clip)
         texts = (clip.tokenize(clean(text)) for text in (prompt, negative_prompt))
         return io.NodeOutput(*[clip.encode_from_tokens_scheduled(tokens) for tokens in texts])

@@ -2,9 +2,9 @@
 
 from comfy_api.latest import InputImpl, Types, io
 
-from ..mova import MovaError
 from ..mova.conditioning import check_fps
 from ..mova.media import fit_audio, frame_rate
+from .checks import check_audio, check_images, size_fault
 
 
 class MOVACombineVideo(io.ComfyNode):
@@ -19,21 +19,28 @@ class MOVACombineVideo(io.ComfyNode):
             description="Frames and sound as a video; the sound is cut or padded to the exact length of the frames.",
             search_aliases=["create video with audio", "mux"],
             inputs=[
-                io.Image.Input("images"),
-                io.Float.Input("fps", default=24.0, min=1.0, max=120.0, step=0.01),
-                io.Audio.Input("audio", optional=True),
+                io.Image.Input("images", tooltip="Frames, from VAE Decode."),
+                io.Float.Input(
+                    "fps", default=24.0, min=1.0, max=120.0, step=0.01, tooltip="As in MOVA Conditioning: 24."
+                ),
+                io.Audio.Input("audio", optional=True, tooltip="Without it the video is silent."),
             ],
             outputs=[io.Video.Output()],
         )
 
     @classmethod
+    def validate_inputs(cls, fps=None) -> bool | str:
+        """Before anything runs; what comes from another node is checked in execute."""
+        return size_fault(fps=fps) or True
+
+    @classmethod
     def execute(cls, images, fps: float, audio=None) -> io.NodeOutput:
         check_fps(fps)
+        check_images(images, "images")
         rate = frame_rate(fps)
         if audio is not None:
+            check_audio(audio)
             waveform, sample_rate = audio["waveform"], audio["sample_rate"]
-            if waveform.ndim != 3 or not waveform.shape[0]:
-                raise MovaError(f"The audio has the shape {[*waveform.shape]}, not [batch, channels, samples].")
             fitted = fit_audio(waveform[:1], len(images), float(rate), sample_rate)  # as the host's nodes: the first
             audio = {"waveform": fitted, "sample_rate": sample_rate}
         components = Types.VideoComponents(images=images, audio=audio, frame_rate=rate)

@@ -21,6 +21,7 @@ from typing import Any
 import safetensors.torch
 
 HERE = Path(__file__).parent
+BINARY_TEXT = 3  # what a binary message holds; the others are pictures
 START_SECONDS = 180
 RUN_SECONDS = 120
 
@@ -33,7 +34,8 @@ class Result:
     executed: list[str] = field(default_factory=list)  # nodes that ran, in order
     cached: list[str] = field(default_factory=list)
     progress: list[tuple[str, int, int]] = field(default_factory=list)  # (node, value, max)
-    previews: list[bytes] = field(default_factory=list)
+    previews: list[bytes] = field(default_factory=list)  # pictures (JPEG), as a canvas shows them on the node
+    notices: list[tuple[str, str]] = field(default_factory=list)  # (node, text that is shown on it)
     error: str | None = None  # what the user is shown
     traceback: list[str] = field(default_factory=list)
     node: str | None = None  # in which it went wrong
@@ -151,23 +153,32 @@ class Server:
         """A file that an output node has written."""
         return self.get("/view?" + urllib.parse.urlencode(entry))
 
-    def submit(self, workflow: dict[str, Any], client: str = "") -> tuple[str | None, str | None]:
+    def submit(
+        self, workflow: dict[str, Any], client: str = "", extra: dict[str, Any] | None = None
+    ) -> tuple[str | None, str | None]:
         """Post a workflow in API format: the prompt's id, or what the user is told if it is refused at once."""
-        _, body = self.post("/prompt", {"prompt": workflow, "client_id": client})
+        _, body = self.post("/prompt", {"prompt": workflow, "client_id": client, "extra_data": extra or {}})
         if "prompt_id" in body:
             return body["prompt_id"], None
         faults = [e for node in (body.get("node_errors") or {}).values() for e in node["errors"]] or [body["error"]]
         return None, "; ".join(f"{e['message']}: {e['details']}" for e in faults)
 
-    def run(self, workflow: dict[str, Any], on_event: Callable[[str, dict], None] | None = None) -> Result:
-        """Post a workflow, and follow it on the websocket to its end."""
+    def run(
+        self, workflow: dict[str, Any], on_event: Callable[[str, dict], None] | None = None, **extra: Any
+    ) -> Result:
+        """Post a workflow, and follow it on the websocket to its end. `extra`: settings such as preview_method."""
         client, result = uuid.uuid4().hex, Result()
         with WebSocket(self.port, f"/ws?clientId={client}") as events:
-            prompt, result.error = self.submit(workflow, client)
+            prompt, result.error = self.submit(workflow, client, extra)
             while prompt is not None:
                 message = events.read()
                 if isinstance(message, bytes):
-                    result.previews.append(message)
+                    what, length = struct.unpack(">II", message[:8])
+                    if what == BINARY_TEXT:
+                        node, text = message[8 : 8 + length].decode(), message[8 + length :].decode()
+                        result.notices.append((node, text))
+                    else:
+                        result.previews.append(message[8:])
                     continue
                 event = json.loads(message)
                 kind, data = event["type"], event["data"]
@@ -201,6 +212,16 @@ class Server:
         """What a ProbeSave node has written."""
         (entry,) = result.outputs[node]["tensors"]
         return safetensors.torch.load(self.view(entry))
+
+
+def refusal(server: Server, graph: Any) -> str:
+    """What the user is told when a workflow (Graph) is refused: one line, and the log has no error within an error."""
+    before = len(server.log.read_text())
+    error = server.run(graph.nodes).error
+    assert error and "\n" not in error and "Traceback" not in error, error
+    log = server.log.read_text()[before:]
+    assert "During handling of the above exception" not in log, log
+    return error
 
 
 def can_run_comfyui(python: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from client import refusal
 from graphs import GIVEN, Graph, ref
 from safetensors.torch import load_file, save_file
 
@@ -17,19 +18,13 @@ numbers = itertools.count(1)
 @pytest.fixture
 def prefix():
     """A name that no other test uses."""
-    return f"kept/{next(numbers)}/prompt"
+    return f"conditioning/kept/{next(numbers)}/prompt"
 
 
 def run(server, graph):
     result = server.run(graph.nodes)
     assert result.error is None, result.error
     return result
-
-
-def refusal(server, graph):
-    error = server.run(graph.nodes).error
-    assert error and "\n" not in error and "Traceback" not in error, error
-    return error
 
 
 def encoded(graph, prompt="a cat sings"):
@@ -125,6 +120,17 @@ def test_a_file_gets_the_next_number_and_is_in_the_list(server, files, prefix):
     assert run(server, graph).outputs[node]["entries"][0]["text"] == "one"
 
 
+def test_all_are_in_one_folder_and_only_that_is_looked_through(server, files, prefix):
+    name = saved(server, prefix.removeprefix("conditioning/"))
+    assert name == f"{prefix}_00001_{SUFFIX} [output]"
+    elsewhere = server.base / f"output/clips/elsewhere{SUFFIX}"
+    elsewhere.parent.mkdir(exist_ok=True)
+    elsewhere.write_bytes(place(server, name).read_bytes())
+    graph = Graph()
+    graph.add("ProbeSaveConditioning", conditioning=load(graph, f"clips/{elsewhere.name} [output]"), name="x.st")
+    assert "There is no saved conditioning" in refusal(server, graph)
+
+
 def test_a_file_that_was_replaced_is_read_again(server, files, prefix):
     first, second = saved(server, prefix, "one"), saved(server, prefix, "two")
     graph = Graph()
@@ -155,7 +161,8 @@ def test_a_name_that_is_not_in_the_output_folder_is_refused(server, files, name)
 
 
 def test_a_name_under_a_file_is_refused(server, files):
-    (server.base / "output/taken").write_text("not a folder")
+    (server.base / "output/conditioning").mkdir(exist_ok=True)
+    (server.base / "output/conditioning/taken").write_text("not a folder")
     for name in ("taken/prompt", "n" * 300):
         graph = Graph()
         save(graph, ref(encoded(graph)), name)

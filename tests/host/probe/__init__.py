@@ -1,5 +1,7 @@
 """Nodes for the tests only: they bring given tensors into a graph, and tensors out of it."""
 
+import functools
+import logging
 import os
 import zlib
 
@@ -9,10 +11,22 @@ import comfy.model_management
 import comfy.nested_tensor
 import comfy.sd
 import folder_paths
+import node_helpers
 import torch
 from safetensors.torch import load_file, save_file
 
 NestedTensor = comfy.nested_tensor.NestedTensor
+load_models_gpu = comfy.model_management.load_models_gpu
+
+
+@functools.wraps(load_models_gpu)
+def noted_load(*args, **kwargs):
+    """The host says nothing when weights are asked for that are still loaded."""
+    logging.info("[probe] weights are asked for")
+    return load_models_gpu(*args, **kwargs)
+
+
+comfy.model_management.load_models_gpu = noted_load
 
 
 def tensors(name):
@@ -108,6 +122,36 @@ class Text:
 
     def run(self, width):
         return ([[torch.zeros(1, 20, width), {}]],)
+
+
+class FrameRate:
+    """A conditioning with a frame rate, as MOVA Conditioning writes it."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"conditioning": ("CONDITIONING",), "fps": ("FLOAT", {"default": 24.0})}}
+
+    RETURN_TYPES = ("CONDITIONING",)
+    FUNCTION = "run"
+    CATEGORY = "tests"
+
+    def run(self, conditioning, fps):
+        return (node_helpers.conditioning_set_values(conditioning, {"frame_rate": fps}),)
+
+
+class Nothing:
+    """What a node gives that has nothing to give: a checkpoint without a text encoder, a video without sound."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    RETURN_TYPES = ("MODEL", "CLIP", "VAE", "AUDIO")
+    FUNCTION = "run"
+    CATEGORY = "tests"
+
+    def run(self):
+        return (None,) * 4
 
 
 class FakeClip:
@@ -331,6 +375,8 @@ NODES = (
     Given,
     GivenLatent,
     Text,
+    FrameRate,
+    Nothing,
     Clip,
     WanVAE,
     Images,
