@@ -3,11 +3,12 @@
 
 def load() -> list[type]:
     """Register the model family with the host, and return the node classes."""
-    from . import audio, conditioning, conditioning_files, host, latents, loaders, sampling, text, video
+    from . import audio, conditioning, conditioning_files, host, latents, loaders, lora, sampling, text, video
 
     host.register()
     return [
         loaders.MOVAModelLoader,
+        lora.MOVALoraLoader,
         audio.MOVAAudioVAELoader,
         text.MOVATextEncode,
         conditioning_files.MOVASaveConditioning,

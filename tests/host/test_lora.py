@@ -1,0 +1,349 @@
+"""LoRAs on the host: what it makes of them is what merging them by hand makes, in every spelling and module."""
+
+import os
+
+import pytest
+import torch
+from client import refusal
+from golden import CASES, error, joint_inputs, joint_model
+from graphs import EXPERTS, GIVEN, KIND, Graph, golden_model, numbers, ref
+from safetensors.torch import save_file
+
+VIDEO, AUDIO = "blocks.1.self_attn.q", "audio_dit.blocks.0.ffn.2"
+BRIDGE = "dual_tower_bridge.video_to_audio_conditioners.0.inner.v"
+LAYERS = (VIDEO, AUDIO, BRIDGE)
+MODULATION, UP = "blocks.0.modulation", numbers("modulation", 1, 2)
+TIME = 700.0
+
+
+def pair(layer, seed="", rank=4):
+    rows, columns = golden_model("high").state_dict()[f"{layer}.weight"].shape
+    return numbers(f"{layer}{seed}a", rank, columns) / 16, numbers(f"{layer}{seed}b", rows, rank) / 2
+
+
+def write(files, name, tensors):
+    path = files / "models/loras" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".safetensors":
+        save_file({key: value.clone() for key, value in tensors.items()}, path)
+    else:
+        torch.save(tensors, path)
+    return name
+
+
+def halves(layer, key, down=".lora_A.weight", up=".lora_B.weight", seed=""):
+    a, b = pair(layer, seed)
+    return {key + down: a, key + up: b}
+
+
+@torch.no_grad()
+def by_hand(expert, changes):
+    """One forward of our own model with updates added to its weights."""
+    state = golden_model(expert).state_dict()
+    model = joint_model(KIND, EXPERTS[expert])
+    model.load_state_dict(state | {name: state[name] + update for name, update in changes.items()})
+    given = joint_inputs(KIND)
+    time = torch.tensor([TIME])
+    return dict(zip(("video", "audio"), model(given["video"], given["audio"], time, time, given["text"]), strict=True))
+
+
+def merged(*layers, strength=1.0, scale=1.0, seed=""):
+    changes = {}
+    for layer in layers:
+        down, up = pair(layer, seed)
+        changes[f"{layer}.weight"] = strength * scale * (up @ down)
+    return changes
+
+
+def differ(one, other):
+    return max(error(one[name], other[name]) for name in ("video", "audio"))
+
+
+def loader(graph, name, high=None, low=None, video=1.0, audio=1.0, bridge=1.0):
+    models = {slot: model for slot, model in (("model_high", high), ("model_low", low)) if model is not None}
+    strengths = {"strength_video": video, "strength_audio": audio, "strength_bridge": bridge}
+    return graph.add("MOVALoraLoader", lora_name=name, **models, **strengths)
+
+
+def forwards(server, graph, *models, report=None):
+    """The forward of each model, and the report of a loader."""
+    scales = {"a2v_scale": 1.0, "v2a_scale": 1.0, "bridge": 1.0}
+    saved = []
+    for i, model in enumerate(models):
+        out = graph.add("ProbeForward", model=model, file=GIVEN["file"], timestep=TIME, **scales)
+        saved.append(graph.save(ref(out), f"lora{i}.safetensors"))
+    shown = graph.add("PreviewAny", source=ref(report, 2)) if report else None
+    result = server.run(graph.nodes)
+    assert result.error is None, result.error
+    found = [server.tensors(result, node) for node in saved]
+    return [*found, result.outputs[shown]["text"][0]] if report else found
+
+
+@pytest.fixture(scope="module")
+def plain(server, files):
+    graph = Graph()
+    high, low = forwards(server, graph, graph.model("mova_high"), graph.model("mova_low"))
+    assert differ(high, by_hand("high", {})) < 1e-5
+    return {"high": high, "low": low}
+
+
+# name of the file, {key: tensor} in that spelling, the layers that it changes in each expert
+def spelling(key, down=".lora_A.weight", up=".lora_B.weight", layers=LAYERS, flat=False):
+    tensors = {}
+    for layer in layers:
+        name = layer.replace(".", "_") if flat else layer
+        tensors |= halves(layer, (key if layer == VIDEO else key.replace("video_dit.", "")) + name, down, up)
+    return tensors
+
+
+LOW_RESOURCE = {"lora_state_dict": spelling("video_dit.", ".lora_A", ".lora_B"), "rank": 4, "alpha": 4.0}
+SPELLINGS = {
+    # file: (contents, whether the core loader's LoraLoaderModelOnly applies it, too)
+    "accelerate/lora_weights.pt": (spelling("video_dit."), False),
+    "default/lora_weights.pt": (spelling("video_dit.", ".lora_A.default.weight", ".lora_B.default.weight"), False),
+    "low_resource/lora_weights.pt": (LOW_RESOURCE, False),
+    "modules.safetensors": (spelling("video_dit."), False),
+    "diffsynth.safetensors": (spelling("", ".lora_A.default.weight", ".lora_B.default.weight"), False),
+    "peft.safetensors": (spelling("base_model.model."), False),
+    "transformer.safetensors": (spelling("transformer."), False),
+    "wan.safetensors": (spelling("diffusion_model."), True),
+    "wan_default.safetensors": (spelling("diffusion_model.", ".lora_A.default.weight", ".lora_B.default.weight"), True),
+    "wan_up_down.safetensors": (spelling("diffusion_model.", ".lora_down.weight", ".lora_up.weight"), True),
+    "wan_bare_halves.pt": (spelling("diffusion_model.", ".lora_A", ".lora_B"), True),
+    "kohya.safetensors": (spelling("lora_unet_", ".lora_down.weight", ".lora_up.weight", flat=True), True),
+    "kohya_ab.safetensors": (spelling("lora_unet_", flat=True), True),
+    "wan_fun.safetensors": (spelling("lora_unet__", ".lora_down.weight", ".lora_up.weight", flat=True), False),
+    "lycoris.safetensors": (spelling("lycoris_", ".lora_down.weight", ".lora_up.weight", flat=True), False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_a_spelling_gives_what_merging_by_hand_gives(server, files, plain, name):
+    contents, by_core = SPELLINGS[name]
+    write(files, name, contents)
+    graph = Graph()
+    model = graph.model("mova_high")
+    ours = loader(graph, name, model)
+    core = graph.add("LoraLoaderModelOnly", model=model, lora_name=name, strength_model=1.0)
+    log_before = len(server.log.read_text())
+    found, from_core, report = forwards(server, graph, ref(ours), ref(core), report=ours)
+    wanted = by_hand("high", merged(*LAYERS))
+    assert differ(found, wanted) < 1e-5 < 1e-3 < differ(found, plain["high"])
+    listed = (f"{module} 1 layers at strength 1" for module in ("video", "audio", "bridge"))
+    assert all(text in report for text in listed) and "left out" not in report, report
+    if by_core:
+        assert differ(from_core, wanted) < 1e-5
+    else:  # dropped by the core loader, which tells of it in the log only
+        assert differ(from_core, plain["high"]) < 1e-6
+        assert "lora key not loaded" in server.log.read_text()[log_before:]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("strength", [-1.0, 0.0, 0.5])
+def test_each_module_has_its_strength(server, files, plain, layer, strength):
+    name = write(files, "strengths.pt", spelling("video_dit."))
+    graph = Graph()
+    at = {"video": 0.0, "audio": 0.0, "bridge": 0.0} | {("video", "audio", "bridge")[LAYERS.index(layer)]: strength}
+    node = loader(graph, name, graph.model("mova_high"), **at)
+    found, report = forwards(server, graph, ref(node), report=node)
+    if strength:
+        assert differ(found, by_hand("high", merged(layer, strength=strength))) < 1e-5 < differ(found, plain["high"])
+    else:
+        assert differ(found, plain["high"]) < 1e-6
+    assert "video 1 layers at strength 0" in report or layer == VIDEO
+
+
+def test_a_file_for_all_of_mova_goes_to_both_experts(server, files, plain):
+    shared = halves(AUDIO, AUDIO) | halves(BRIDGE, BRIDGE)
+    video = halves(VIDEO, f"video_dit.{VIDEO}") | halves(VIDEO, f"video_dit_2.{VIDEO}", seed="low")
+    name = write(files, "whole/lora_weights.pt", shared | video)
+    torch.save({"rank": 16, "alpha": 8.0, "target_modules": []}, files / "models/loras/whole/lora_config.pt")
+    graph = Graph()
+    node = loader(graph, name, graph.model("mova_high"), graph.model("mova_low"))
+    high, low, report = forwards(server, graph, ref(node), ref(node, 1), report=node)
+    for expert, found, seed in (("high", high, ""), ("low", low, "low")):
+        changes = merged(AUDIO, BRIDGE, scale=0.5) | merged(VIDEO, scale=0.5, seed=seed)
+        assert differ(found, by_hand(expert, changes)) < 1e-5 < 1e-3 < differ(found, plain[expert])
+    assert report.splitlines() == [
+        "whole/lora_weights.pt, alpha / rank: 0.5 (from lora_config.pt)",
+        "high-noise expert: audio 1 layers at strength 1, bridge 1 layers at strength 1, video 1 layers at strength 1",
+        "low-noise expert: audio 1 layers at strength 1, bridge 1 layers at strength 1, video 1 layers at strength 1",
+    ]
+
+
+def test_a_pair_of_wan_files_goes_on_with_two_nodes_and_the_wrong_slot_is_told(server, files, plain):
+    names = [
+        write(files, f"style_{e}_noise.safetensors", halves(VIDEO, f"diffusion_model.{VIDEO}", seed=e)) for e in EXPERTS
+    ]
+    graph = Graph()
+    models = graph.model("mova_high"), graph.model("mova_low")
+    first = loader(graph, names[0], high=models[0])
+    second = loader(graph, names[1], low=models[1])
+    both = loader(graph, names[1], *models)
+    nodes = ref(first), ref(second, 1), ref(both), ref(both, 1)
+    high, low, wrong, right, report = forwards(server, graph, *nodes, report=both)
+    assert differ(high, by_hand("high", merged(VIDEO, seed="high"))) < 1e-5
+    assert differ(low, by_hand("low", merged(VIDEO, seed="low"))) < 1e-5
+    assert differ(wrong, by_hand("high", merged(VIDEO, seed="low"))) < 1e-5
+    assert differ(right, low) < 1e-6
+    assert "the file's name says low-noise, but it is on the high-noise expert, too: connect only" in report
+
+
+def test_two_loras_stack_with_each_other_and_with_the_core_loader_s(server, files, plain):
+    names = [write(files, f"stack{i}.safetensors", halves(VIDEO, f"diffusion_model.{VIDEO}", seed=i)) for i in "123"]
+    graph = Graph()
+    model = graph.model("mova_high")
+    two = ref(loader(graph, names[1], ref(loader(graph, names[0], model)), video=0.5))
+    three = graph.add("LoraLoaderModelOnly", model=two, lora_name=names[2], strength_model=-1.0)
+    found = forwards(server, graph, two, ref(three), model)
+    changes = [
+        merged(VIDEO, strength=s, seed=i)[f"{VIDEO}.weight"] for i, s in zip("123", (1.0, 0.5, -1.0), strict=True)
+    ]
+    for result, parts in zip(found, (changes[:2], changes, [0 * changes[0]]), strict=True):
+        assert differ(result, by_hand("high", {f"{VIDEO}.weight": sum(parts)})) < 1e-5
+
+
+def test_alpha_in_the_file_scales_by_both_loaders(server, files, plain):
+    name = write(
+        files, "alpha.safetensors", halves(VIDEO, f"lora_unet_{VIDEO.replace('.', '_')}", ".lora_down.weight",
+        ".lora_up.weight") | {f"lora_unet_{VIDEO.replace('.', '_')}.alpha": torch.tensor(2.0)},
+    )  # fmt: skip
+    graph = Graph()
+    model = graph.model("mova_high")
+    core = graph.add("LoraLoaderModelOnly", model=model, lora_name=name, strength_model=1.0)
+    for found in forwards(server, graph, ref(loader(graph, name, model)), ref(core)):
+        assert differ(found, by_hand("high", merged(VIDEO, scale=0.5))) < 1e-5
+
+
+def other_kinds():
+    """Changes that are no pairs: parts by suffix, and what they add."""
+    a, b, c, d = numbers("a", 256, 4), numbers("b", 4, 256) / 16, numbers("c", 256, 4), numbers("d", 4, 256) / 16
+    yield {"hada_w1_a": a, "hada_w1_b": b, "hada_w2_a": c, "hada_w2_b": d}, {".weight": (a @ b) * (c @ d)}
+    w1, w2 = numbers("w1", 8, 8) / 4, numbers("w2", 32, 32) / 4
+    yield {"lokr_w1": w1, "lokr_w2": w2}, {".weight": torch.kron(w1, w2)}
+    weight, bias = numbers("w", 256, 256) / 16, numbers("bias", 256)
+    yield {"diff": weight, "diff_b": bias}, {".weight": weight, ".bias": bias}
+    state = golden_model("high").state_dict()
+    (down, up), magnitude = pair(VIDEO), 1 + numbers("m", 256, 1).abs()
+    old = state[f"{VIDEO}.weight"]
+    new = (old + up @ down) * magnitude / old.norm(dim=1, keepdim=True)  # as the host has it
+    yield {"lora_A.weight": down, "lora_B.weight": up, "dora_scale": magnitude}, {".weight": new - old}
+    yield {"lora_A.weight": down, "lora_B.weight": up, "lora_magnitude_vector": magnitude[:, 0]}, {".weight": new - old}
+
+
+@pytest.mark.parametrize("index", range(5), ids=["loha", "lokr", "differences", "dora", "peft dora"])
+def test_other_kinds_of_change_are_the_host_s(server, files, plain, index):
+    parts, adds = list(other_kinds())[index]
+    name = write(files, f"kind{index}.safetensors", {f"diffusion_model.{VIDEO}.{p}": t for p, t in parts.items()})
+    graph = Graph()
+    (found,) = forwards(server, graph, ref(loader(graph, name, graph.model("mova_high"))))
+    wanted = by_hand("high", {VIDEO + leaf: update for leaf, update in adds.items()})
+    assert differ(found, wanted) < 1e-5 < 1e-3 < differ(found, plain["high"])
+
+
+def test_modulation_is_changed_by_our_loader_and_not_by_the_core_s(server, files, plain):
+    shape = golden_model("high").state_dict()[MODULATION].shape
+    one, two, down = numbers("one", *shape), numbers("two", *shape), numbers("three", 2, 1536)
+    names = [
+        write(files, "diff_m.safetensors", {"diffusion_model.blocks.0.diff_m": one}),
+        write(files, "modulation.safetensors", {"diffusion_model.blocks.0.modulation.diff": two}),
+        write(files, "modulation_pair.pt", {f"{MODULATION}.lora_A": down, f"{MODULATION}.lora_B": UP}),
+    ]
+    graph = Graph()
+    model = graph.model("mova_high")
+    ours = model
+    for name, strength in zip(names, (1.0, 0.5, 2.0), strict=True):
+        ours = ref(loader(graph, name, ours, video=strength))
+    core = graph.add("LoraLoaderModelOnly", model=model, lora_name=names[1], strength_model=1.0)
+    found, from_core, after = forwards(server, graph, ours, ref(core), model)
+    wanted = by_hand("high", {MODULATION: one + 0.5 * two + (2 * UP @ down).view(shape)})
+    assert differ(found, wanted) < 1e-5 < 1e-3 < differ(found, plain["high"])
+    assert differ(from_core, plain["high"]) < 1e-6
+    assert differ(after, plain["high"]) < 1e-6  # nothing stays behind in the model that all of them share
+
+
+def test_weights_in_fp8_are_patched(server, files, plain):
+    name = write(files, "fp8.safetensors", spelling("diffusion_model."))
+    graph = Graph()
+    model = ref(graph.add("UNETLoader", unet_name="mova_high.safetensors", weight_dtype="fp8_e4m3fn"))
+    found, without = forwards(server, graph, ref(loader(graph, name, model)), model)
+    wanted = by_hand("high", merged(*LAYERS))
+    assert differ(found, wanted) < 0.3 < differ(found, plain["high"])
+    assert differ(found, wanted) < 2 * differ(without, plain["high"])
+
+
+def test_a_trainer_s_files_can_be_chosen_and_its_settings_cannot(server, files):
+    write(files, "run/step-10/lora_weights.pt", LOW_RESOURCE)
+    write(files, "run/step-10/lora_config.pt", {"rank": 16, "alpha": 16.0})
+    info = server.get_json("/object_info/MOVALoraLoader")["MOVALoraLoader"]
+    kind, *rest = info["input"]["required"]["lora_name"]
+    options = kind if isinstance(kind, list) else rest[0]["options"]
+    assert os.path.join("run", "step-10", "lora_weights.pt") in options
+    assert not any(name.endswith("lora_config.pt") for name in options)
+
+
+class Hostile:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (self.target,)
+
+
+def test_what_cannot_be_right_is_refused_in_one_sentence(server, files, tmp_path):
+    def refused(name, high="mova_high", low=None):
+        graph = Graph()
+        models = [graph.model(model) if model else None for model in (high, low)]
+        node = loader(graph, name, *models)
+        graph.add("PreviewAny", source=ref(node, 2))
+        return refusal(server, graph)
+
+    other = write(files, "flux.safetensors", halves(VIDEO, "transformer.single_transformer_blocks.0.attn.to_q"))
+    assert "flux.safetensors is a LoRA for another model: MOVA has no layers as in" in refused(other)
+    bent = write(
+        files, "bent.safetensors", {f"{VIDEO}.lora_A": torch.zeros(2, 99), f"{VIDEO}.lora_B": torch.zeros(256, 2)}
+    )
+    message = refused(bent)
+    assert f"'{VIDEO}.lora_A' is for a weight of [256, 99], but that of {VIDEO} is [256, 256]" in message
+    hostile = write(files, "hostile.pt", {"x": Hostile(str(tmp_path / "owned"))})
+    assert "refused because loading a pickle can run any code" in refused(hostile)
+    assert not (tmp_path / "owned").exists()
+    low = write(files, "low.pt", halves(VIDEO, f"video_dit_2.{VIDEO}"))
+    assert "low.pt is for the other expert; connect that one, to model_low." in refused(low)
+    assert "Nothing is connected to model_high or model_low" in refused(low, None)
+    assert "The model in model_high is WAN21, not MOVA" in refused(low, "wan")
+    assert "The model in model_low is the high-noise expert" in refused(low, None, "mova_high")
+
+
+def test_what_is_left_out_is_named(server, files, plain):
+    more = {f"blocks.{i}.cross_attn.k_img.lora_B.weight": torch.ones(256, 2) for i in range(4)}
+    more |= {key.replace("lora_B", "lora_A"): torch.ones(2, 256) for key in more}
+    half = {"blocks.0.self_attn.q.lora_A.weight": torch.ones(2, 256)}
+    low = halves(VIDEO, f"video_dit_2.{VIDEO}")
+    name = write(files, "partly.pt", {**spelling("video_dit."), **more, **half, **low, "text": torch.ones(1)})
+    graph = Graph()
+    node = loader(graph, name, graph.model("mova_high"))
+    found, report = forwards(server, graph, ref(node), report=node)
+    assert differ(found, by_hand("high", merged(*LAYERS))) < 1e-5
+    assert "4 layers are left out, as MOVA has none such: 'blocks.0.cross_attn.k_img.lora_B.weight'" in report
+    assert "and 1 more" in report
+    assert "1 keys of unknown spelling are left out: 'text'" in report
+    assert "a half of which is missing: 'blocks.0.self_attn.q.lora_A.weight'" in report
+    assert "1 video layers are for the low-noise expert, which is not connected" in report
+
+
+def test_joint_sampler_runs_with_both_outputs(server, files, plain):
+    assert CASES  # the golden inputs
+    name = write(files, "joint.pt", spelling("video_dit."))
+    graph = Graph()
+    given = graph.add("ProbeGiven", **GIVEN)
+    models = graph.model("mova_high"), graph.model("mova_low")
+    node = loader(graph, name, *models)
+    saved = [
+        graph.save(ref(graph.joint(high, given, model_low=low)), f"{i}.safetensors")
+        for i, (high, low) in enumerate([(ref(node), ref(node, 1)), models])
+    ]
+    result = server.run(graph.nodes)
+    assert result.error is None, result.error
+    with_lora, without = (server.tensors(result, node) for node in saved)
+    assert differ(with_lora, without) > 1e-3
