@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test lint format bench fuzz clean
 
 demo: $(READY)
-	$(BIN)/python examples/demo.py
+	$(BIN)/python demos/demo.py
 
 test: $(READY)
 	$(BIN)/python -m pytest

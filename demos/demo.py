@@ -16,7 +16,7 @@ from mova.contact_sheet import write_contact_sheet
 from mova.media import read_clip
 
 PROMPT = "A rocket lifts off at night; the engines roar."
-IMAGE = ROOT / "examples" / "rocket.jpg"
+IMAGE = ROOT / "demos" / "rocket.jpg"
 SIZE = {"width": 256, "height": 144, "frames": 25, "steps": 8}
 
 

@@ -30,7 +30,7 @@ def make_clip(comfyui: Path, python: str, checkpoint: Path, image: Path, prompt:
         base = Path(folder)
         server = Server(comfyui, python, base)
         opened = open_checkpoint(checkpoint)
-        list(convert(opened, base / "models", "fp32", "tiny"))
+        list(convert(checkpoint, base / "models", "fp32", "tiny"))
         shutil.copy(image, base / "input")
         save_texts(opened, prompt, base / "input")
         server.add_pack("comfyui-mova", ROOT)

@@ -15,4 +15,4 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def photograph() -> Path:
-    return Path(__file__).parents[1] / "examples" / "rocket.jpg"
+    return Path(__file__).parents[1] / "demos" / "rocket.jpg"

@@ -13,9 +13,7 @@ PACK = Path(__file__).parents[2]
 
 
 def copy_of_the_pack(folder):
-    shutil.copytree(
-        PACK, folder, ignore=shutil.ignore_patterns("tests", ".*", "__pycache__", "docs", "examples", "demo")
-    )
+    shutil.copytree(PACK, folder, ignore=shutil.ignore_patterns("tests", ".*", "__pycache__", "docs", "demos", "demo"))
     return folder
 
 
