@@ -1,51 +1,176 @@
-"""The shipped workflows run as they are, but for the models (golden ones) and the size."""
+"""The shipped workflows: their files are up to date, ComfyUI offers them, and they run but for models and size."""
 
+import itertools
 import json
-import shutil
+import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from golden import drawn
+from graphs import CONFIG
+from PIL import Image
+from safetensors.torch import save_file
 
-from mova.media import read_clip_info
+from mova.media import read_clip, read_clip_info, write_clip
+from workflows.build import canvas_form
+from workflows.pages import WORKFLOWS
+from workflows.to_api import to_api
 
 ROOT = Path(__file__).parents[2]
-WORKFLOWS = sorted((ROOT / "workflows" / "api").glob("*.json"))
+NAMES = [describe.__name__ for describe in WORKFLOWS]
+STALE = "this file is not what it is made from: run python -m workflows.build"
 
-# What stands for the released models: inputs to change, or another node with the same outputs.
+# What stands for the released models and the user's files, and a small size; linked inputs stay as they are.
 SMALL_INPUTS = {
     "MOVAModelLoader": {"high_noise": "mova_high.safetensors", "low_noise": "mova_low.safetensors"},
     "MOVAAudioVAELoader": {"vae_name": "MOVA-golden/audio_vae"},
+    "MOVALoraLoader": {"lora_name": "small.safetensors"},
     "MOVAConditioning": {"width": 48, "height": 32, "length": 9},
+    "ImageScale": {"width": 48, "height": 32},
+    "ImageFromBatch": {"length": 9},
+    "PrimitiveInt": {"value": 9},
     "MOVAJointSampler": {"steps": 4},
-    "LoadImage": {"image": "rocket.jpg"},
+    "MOVAScheduler": {"steps": 4},
+    "SplitSigmas": {"step": 2},
+    "LoadImage": {"image": "small.png"},
+    "LoadVideo": {"file": "small.mp4"},
+    "LoadAudio": {"audio": "small.wav"},
 }
+# Nodes with the same outputs: ComfyUI knows both models in their released size only.
 SMALL_NODES = {"VAELoader": "ProbeWanVAE", "CLIPLoader": "ProbeClip"}
+seeds = itertools.count(1000)
 
 
-@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
-def test_every_node_and_input_of_a_workflow_is_known(server, file):
-    for node in json.loads(file.read_text()).values():
-        kind = node["class_type"]
-        inputs = server.get_json(f"/object_info/{kind}")[kind]["input"]
-        known = {name for group in inputs.values() for name in group}
-        assert set(node["inputs"]) <= known
-        linked = {name for name, value in node["inputs"].items() if isinstance(value, list)}
-        assert set(inputs["required"]) <= set(node["inputs"]), (kind, linked)
+@pytest.fixture(scope="module")
+def definitions(server):
+    return server.get_json("/object_info")
 
 
-@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
-def test_a_workflow_makes_a_clip(server, files, file, tmp_path):
-    shutil.copy(ROOT / "examples" / "rocket.jpg", server.base / "input")
-    workflow = json.loads(file.read_text())
+@pytest.fixture(scope="module")
+def media(server, files):
+    """A picture, a clip of 12 frames of 96 x 64, a sound of 0.3 seconds, and a LoRA, where the workflows look."""
+    Image.linear_gradient("L").save(server.base / "input/small.png")
+    ramp = torch.linspace(0, 200, 96).byte().expand(12, 64, 96) + torch.arange(12, dtype=torch.uint8)[:, None, None] * 4
+    write_clip(server.base / "input/small.mp4", ramp[..., None].expand(-1, -1, -1, 3).contiguous(), 24.0, None)
+    tone = (8000 * np.sin(np.arange(13230) * 2 * np.pi * 440 / 44100)).astype(np.int16)
+    with wave.open(str(server.base / "input/small.wav"), "wb") as file:
+        file.setparams((2, 2, 44100, 0, "NONE", ""))
+        file.writeframes(np.repeat(tone, 2).tobytes())
+    width, layer = CONFIG["video_dit"]["dim"], "video_dit.blocks.0.self_attn.q"
+    down, up = torch.from_numpy(drawn("down", (4, width))), torch.from_numpy(drawn("up", (width, 4)))
+    folder = server.base / "models/loras"
+    folder.mkdir(exist_ok=True)
+    lora = {f"{layer}.lora_A.weight": down.float(), f"{layer}.lora_B.weight": up.float()}
+    save_file(lora, folder / "small.safetensors")
+    return server.base / "input"
+
+
+def read(name, folder="."):
+    return json.loads((ROOT / "workflows" / folder / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def small(name):
+    """The API form with small models and sizes, and a seed that no other run has had."""
+    workflow = read(name, "api")
     for node in workflow.values():
-        node["inputs"].update(SMALL_INPUTS.get(node["class_type"], {}))
+        given = dict(SMALL_INPUTS.get(node["class_type"], {}))
+        given |= dict.fromkeys(("seed", "noise_seed"), next(seeds))
+        node["inputs"] |= {n: v for n, v in given.items() if not isinstance(node["inputs"].get(n, []), list)}
         if node["class_type"] in SMALL_NODES:
             node.update(class_type=SMALL_NODES[node["class_type"]], inputs={})
-    result = server.run(workflow)
-    assert result.error is None
-    (output,) = (node for node in result.outputs.values() if "images" in node)
-    clip = tmp_path / "clip.mp4"
+    return workflow
+
+
+def of_type(workflow, kind):
+    return [number for number, node in workflow.items() if node["class_type"] == kind]
+
+
+def save_latent(workflow, kind):
+    """Keep the latent that the node of this type gives; the number of the node that does so."""
+    (node,) = of_type(workflow, kind)
+    workflow[f"save {kind}"] = {"class_type": "ProbeSave", "inputs": {"latent": [node, 0], "name": f"{kind}.st"}}
+    return f"save {kind}"
+
+
+def made_by(server, result, folder):
+    """The clip that a run has saved."""
+    assert result.error is None, result.error
+    (output,) = (output for output in result.outputs.values() if "images" in output)
+    clip = folder / "clip.mp4"
     clip.write_bytes(server.view(output["images"][0]))
-    found = read_clip_info(clip)
-    assert (found.frames, found.width, found.height, found.fps) == (9, 48, 32, 24.0)
-    assert found.audio_codec == "aac"
+    return clip
+
+
+def without_unused_outputs(canvas):
+    """Versions of ComfyUI differ in outputs of their own nodes that no workflow uses."""
+    for node in canvas["nodes"]:
+        node["outputs"] = [slot for slot in node["outputs"] if slot["links"]]
+    return canvas
+
+
+@pytest.mark.parametrize("describe", WORKFLOWS, ids=NAMES)
+def test_the_canvas_form_is_what_its_description_says(definitions, describe):
+    built, found = canvas_form(describe, definitions), read(describe.__name__)
+    assert without_unused_outputs(found) == without_unused_outputs(json.loads(json.dumps(built))), STALE
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_api_form_is_made_from_the_canvas_form(definitions, name):
+    assert read(name, "api") == to_api(read(name), definitions), STALE
+
+
+def test_comfyui_offers_each_workflow_with_its_picture(server):
+    assert set(server.get_json("/workflow_templates")["comfyui-mova"]) == set(NAMES)
+    for name in NAMES:
+        for suffix in ("json", "jpg"):
+            served = server.get(f"/api/workflow_templates/comfyui-mova/{name}.{suffix}")
+            assert served == (ROOT / "workflows" / f"{name}.{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "low_memory"])
+def test_a_workflow_makes_a_clip(server, media, name, tmp_path):
+    result = server.run(small(name))
+    found = read_clip_info(made_by(server, result, tmp_path))
+    size = (96, 64) if name == "sound_for_a_video" else (48, 32)  # the given frames are saved as they were
+    assert (found.frames, found.width, found.height, found.fps) == (9, *size, 24.0)
+    sound = (44100, 2) if name == "video_for_a_sound" else (48000, 1)
+    assert (found.audio_codec, found.sample_rate, found.channels) == ("aac", *sound)
+    _, waveform, rate, _ = read_clip(tmp_path / "clip.mp4")
+    assert waveform.shape[1] / rate == pytest.approx(9 / 24, abs=2048 / rate)  # AAC comes in frames of 1024
+
+
+def test_low_memory_works_as_its_note_says(server, media, tmp_path):
+    workflow = small("low_memory")
+    once = (
+        of_type(workflow, "MOVATextEncode") + of_type(workflow, "ProbeClip") + of_type(workflow, "MOVASaveConditioning")
+    )
+    first = server.run(workflow)  # without the files to load, only the group that writes them runs
+    assert first.error is None and set(first.outputs) == set(of_type(workflow, "MOVASaveConditioning"))
+    muted = {number: node for number, node in workflow.items() if number not in once}
+    second = server.run(muted)
+    found = read_clip_info(made_by(server, second, tmp_path))
+    assert (found.frames, found.width, found.height, found.fps, found.audio_codec) == (9, 48, 32, 24.0, "aac")
+
+
+@pytest.mark.parametrize(("name", "kept"), [("sound_for_a_video", "video"), ("video_for_a_sound", "audio")])
+def test_what_is_kept_comes_out_bit_for_bit_and_the_other_is_made(server, media, name, kept):
+    workflow = small(name)
+    before, after = save_latent(workflow, "MOVACombineLatent"), save_latent(workflow, "MOVAJointSampler")
+    result = server.run(workflow)
+    assert result.error is None, result.error
+    given, made = server.tensors(result, before), server.tensors(result, after)
+    assert given[kept].std() > 0 and torch.equal(made[kept], given[kept])
+    other = "audio" if kept == "video" else "video"
+    assert made[other].isfinite().all() and made[other].std() > 0.1 and not given[other].any()
+
+
+def test_the_given_frames_and_the_given_sound_are_in_the_clips(server, media, tmp_path):
+    frames = read_clip(made_by(server, server.run(small("sound_for_a_video")), tmp_path))[0]
+    given = read_clip(media / "small.mp4")[0][:9]
+    assert (frames.float() - given.float()).abs().mean() < 3
+    waveform = read_clip(made_by(server, server.run(small("video_for_a_sound")), tmp_path))[1][0]
+    spectrum = torch.fft.rfft(waveform[:13230]).abs()
+    assert spectrum.argmax() * 44100 / 13230 == pytest.approx(440, abs=4)
+    assert waveform[13230 + 2048 :].abs().max() < 0.05  # the tone ends after 0.3 seconds

@@ -1,0 +1,73 @@
+"""Write the files of all workflows: python -m workflows.build, in the repository's root.
+
+Of each: NAME.json (what people open on the canvas), NAME.jpg (its picture among ComfyUI's templates), and
+api/NAME.json (what programs post). What is in them stands in pages.py.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .canvas import Page
+from .pages import WORKFLOWS
+from .to_api import to_api
+
+HERE = Path(__file__).parent
+
+
+def canvas_form(describe: Callable[[Page], None], definitions: dict[str, Any]) -> dict[str, Any]:
+    """A workflow as ComfyUI opens it. `definitions` is what /object_info answers."""
+    page = Page(describe.__name__, definitions)
+    describe(page)
+    return page.to_json()
+
+
+def write(path: Path, value: dict[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def definitions_at(url: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{url.rstrip('/')}/object_info", timeout=60) as answer:
+        return json.load(answer)
+
+
+def definitions_of_an_own_server() -> dict[str, Any]:
+    """Start ComfyUI with this pack, as the tests do. Exits with one sentence if there is none."""
+    sys.path.insert(0, str(HERE.parent / "tests" / "host"))
+    from client import Server, find_comfyui
+
+    found = find_comfyui()
+    if isinstance(found, str):
+        sys.exit(f"Workflows are built with ComfyUI's node definitions: {found}; or give --url.")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as base:
+        server = Server(*found, Path(base))
+        server.add_pack("comfyui-mova", HERE.parent)
+        try:
+            return definitions_at(server.start().url)
+        finally:
+            server.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write all workflows.")
+    parser.add_argument("--url", help="of a running ComfyUI with this pack; else one is started")
+    url = parser.parse_args().url
+    from .card import draw
+
+    definitions = definitions_at(url) if url else definitions_of_an_own_server()
+    for describe in WORKFLOWS:
+        name, canvas = describe.__name__, canvas_form(describe, definitions)
+        write(HERE / f"{name}.json", canvas)
+        write(HERE / "api" / f"{name}.json", to_api(canvas, definitions))
+        draw(name).save(HERE / f"{name}.jpg", quality=85, optimize=True)
+        print(name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""A page of ComfyUI's canvas being written: groups from left to right, in each the nodes from top to bottom."""
+
+import math
+import uuid
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .to_api import Input, inputs_of
+
+GAP, PADDING, TITLE, GROUP_TITLE = 40, 20, 30, 50  # pixels; a node's title stands above its position
+SLOT, WIDGET, TEXT = 22, 30, 180  # heights of a socket, a widget, a multiline text
+LINE, LETTER = 20, 7  # of a note: height of a line, width of a letter
+PREVIEW = {"LoadImage": 300, "LoadVideo": 320, "LoadAudio": 60, "SaveVideo": 420, "PreviewAny": 160}
+COLOURS = ["#3f789e", "#88714a", "#5a7a4e", "#8a4f6b", "#6a5a8c", "#4f7f80"]
+CORE_VERSION, PACK, PACK_VERSION = "0.20.1", "comfyui-mova", "0.1.0"  # the oldest that have all of these nodes
+
+
+class Output(NamedTuple):
+    """An output of a node on the page, to be given to inputs of others."""
+
+    node: dict[str, Any]
+    slot: int
+
+
+@dataclass
+class Page:
+    """A workflow in canvas form. `definitions` is what a ComfyUI answers at /object_info."""
+
+    name: str
+    definitions: dict[str, Any]
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    links: list[list[Any]] = field(default_factory=list)
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    width: int = 0  # of the nodes in the group that is being filled
+
+    def group(self, title: str, width: int = 420) -> None:
+        """Begin the next group, to the right of the last; what is added goes into it."""
+        x, _, taken, _ = self.groups[-1]["bounding"] if self.groups else (-GAP, 0, 0, 0)
+        colour = COLOURS[len(self.groups) % len(COLOURS)]
+        bounding = [x + taken + GAP, 0, width + 2 * PADDING, GROUP_TITLE]
+        number = len(self.groups) + 1
+        self.groups.append(
+            {"id": number, "title": title, "bounding": bounding, "color": colour, "font_size": 24, "flags": {}}
+        )
+        self.width = width
+
+    def note(self, title: str, text: str) -> None:
+        """A note in Markdown, as high as its text needs."""
+        letters = self.width / LETTER
+        lines = sum(max(1, math.ceil(len(shown(line)) / letters)) + line.startswith("#") for line in text.split("\n"))
+        node = self.place("MarkdownNote", title, 60 + lines * LINE, {})
+        node.update(widgets_values=[text], color="#432", bgcolor="#653")
+
+    def add(
+        self, kind: str, title: str | None = None, download: dict[str, str] | None = None, **values: Any
+    ) -> list[Output]:
+        """A node, with links from outputs and values for widgets; `download` is where to get the file it loads.
+
+        Raises ValueError if there is no such input, or if one without a default is left out.
+        """
+        definition = self.definitions[kind]
+        inputs = sorted(inputs_of(definition), key=lambda i: i.is_widget)  # on the canvas the sockets come first
+        unknown = set(values) - {i.name for i in inputs}
+        needed = {i.name for i in inputs if ("default" not in i.options if i.is_widget else not i.optional)}
+        lacking = needed - set(values)
+        if unknown or lacking:
+            raise ValueError(f"{self.name}: {kind} has no input {unknown or '-'}, and lacks {lacking or '-'}")
+        rows = max(sum(not i.is_widget for i in inputs), len(definition["output"]))
+        rows += rows % 2  # so that one output more, in another version of ComfyUI, moves nothing
+        height = 20 + rows * SLOT + sum(TEXT if i.options.get("multiline") else WIDGET for i in inputs if i.is_widget)
+        height += PREVIEW.get(kind, 0) + WIDGET * any(i.values > 1 for i in inputs)
+        node = self.place(kind, title, height, {"models": [download]} if download else {})
+        node["outputs"] = [
+            {"name": name, "type": kind, "links": []}
+            for kind, name in zip(definition["output"], definition["output_name"], strict=True)
+        ]
+        for i in inputs:
+            slot: dict[str, Any] = {"name": i.name, "type": i.type, "link": None}
+            if i.is_widget:
+                slot["widget"] = {"name": i.name}
+            if i.optional:
+                slot["shape"] = 7  # a hollow circle
+            node["inputs"].append(slot)
+            if isinstance(values.get(i.name), Output):
+                self.link(values.pop(i.name), node, slot)
+            if i.is_widget:
+                node["widgets_values"] += widget_entries(i, values)
+        return [Output(node, slot) for slot in range(len(node["outputs"]))]
+
+    def place(self, kind: str, title: str | None, height: int, extra: dict[str, Any]) -> dict[str, Any]:
+        """A node without its slots, below the last one of the group."""
+        x, y, _, used = self.groups[-1]["bounding"]
+        properties: dict[str, Any] = {}
+        if kind in self.definitions:
+            mine = kind.startswith("MOVA")
+            cnr = {"cnr_id": PACK, "ver": PACK_VERSION} if mine else {"cnr_id": "comfy-core", "ver": CORE_VERSION}
+            properties = {**cnr, "Node name for S&R": kind, **extra}
+        node: dict[str, Any] = {
+            "id": len(self.nodes) + 1,
+            "type": kind,
+            "pos": [x + PADDING, y + used + TITLE],
+            "size": [self.width, height],
+            "flags": {},
+            "order": len(self.nodes),  # outputs are given to nodes that come after them
+            "mode": 0,
+            "inputs": [],
+            "outputs": [],
+            "properties": properties,
+            "widgets_values": [],
+        }
+        if title:
+            node["title"] = title
+        self.groups[-1]["bounding"][3] += TITLE + height + PADDING
+        self.nodes.append(node)
+        return node
+
+    def link(self, output: Output, node: dict[str, Any], slot: dict[str, Any]) -> None:
+        number, origin = len(self.links) + 1, output.node["outputs"][output.slot]
+        origin["links"].append(number)
+        slot["link"] = number
+        at = len(node["inputs"]) - 1
+        self.links.append([number, output.node["id"], output.slot, node["id"], at, origin["type"]])
+
+    def to_json(self) -> dict[str, Any]:
+        """The file that ComfyUI opens."""
+        return {
+            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{PACK}/{self.name}")),
+            "revision": 0,
+            "last_node_id": len(self.nodes),
+            "last_link_id": len(self.links),
+            "nodes": self.nodes,
+            "links": self.links,
+            "groups": self.groups,
+            "config": {},
+            "extra": {"ds": {"scale": 0.55, "offset": [60, 120]}},
+            "version": 0.4,
+        }
+
+
+def widget_entries(i: Input, values: dict[str, Any]) -> list[Any]:
+    """A widget's value in the file, and those of what the canvas puts beside it."""
+    value = values.get(i.name, i.options.get("default", {"INT": 0, "FLOAT": 0.0}.get(i.type)))  # the last: if linked
+    if i.options.get("audio_upload"):
+        return [value, None, None]
+    if i.options.get("image_upload") or i.options.get("video_upload"):
+        return [value, "image"]
+    if i.values == 2:
+        return [value, "fixed" if i.options.get("control_after_generate") == "fixed" else "randomize"]
+    return [value]
+
+
+def shown(line: str) -> str:
+    """What a line of Markdown looks like: of a link, its text."""
+    parts = line.split("](")
+    return parts[0] + "".join(part.partition(")")[2] for part in parts[1:])

@@ -1,0 +1,87 @@
+"""From the canvas form of a workflow to the API form, with the node definitions of a ComfyUI server."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+NOTES = ("Note", "MarkdownNote")
+MUTED, BYPASSED = 2, 4  # a node's mode
+WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input of a node definition."""
+
+    name: str
+    type: str
+    options: dict[str, Any]
+    is_widget: bool  # else a socket
+    optional: bool
+    values: int  # in the canvas form's widgets_values; above 1 for what only the canvas has (buttons, seed control)
+
+
+def inputs_of(definition: dict[str, Any]) -> Iterator[Input]:
+    """The inputs of a node in /object_info, in the order of the canvas."""
+    for group in ("required", "optional"):
+        for name in definition["input_order"].get(group, []):
+            kind, options = [*definition["input"][group][name], {}][:2]
+            kind = "COMBO" if isinstance(kind, list) else kind  # the list is what nodes of the first schema can choose
+            is_widget = kind in WIDGET_TYPES and not options.get("forceInput")
+            values = 1 + bool(options.get("control_after_generate") or name in ("seed", "noise_seed"))
+            values += bool(options.get("image_upload") or options.get("video_upload"))
+            values += 2 * bool(options.get("audio_upload"))  # a player, and the button
+            yield Input(name, kind, options, is_widget, group == "optional", values if is_widget else 0)
+
+
+def widget_values(node: dict[str, Any], definition: dict[str, Any]) -> dict[str, Any]:
+    """The values of a node's widgets by name. Raises ValueError if there are not as many as the definition asks for."""
+    inputs, given = list(inputs_of(definition)), node["widgets_values"]
+    if len(given) != sum(i.values for i in inputs):
+        wanted = sum(i.values for i in inputs)
+        raise ValueError(f"node {node['id']} ({node['type']}) has {len(given)} widget values, not {wanted}")
+    values, at = {}, 0
+    for found in inputs:
+        if found.is_widget:
+            values[found.name] = given[at]
+        at += found.values
+    return values
+
+
+def to_api(canvas: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """A workflow as /prompt takes it. `definitions` is what /object_info answers.
+
+    Notes and muted nodes are left out; links go past Reroute, PrimitiveNode and bypassed nodes to what is behind them.
+    """
+    nodes = {node["id"]: node for node in canvas["nodes"]}
+    links = {link[0]: link for link in canvas["links"]}
+    api = {}
+    for node in canvas["nodes"]:
+        kind = node["type"]
+        if kind in (*NOTES, "Reroute", "PrimitiveNode") or node["mode"] in (MUTED, BYPASSED):
+            continue
+        if kind not in definitions:
+            raise ValueError(f"node {node['id']} is of the type {kind}, which this ComfyUI does not know")
+        inputs = widget_values(node, definitions[kind])
+        for slot in node["inputs"]:
+            if slot["link"] is not None and (behind := source(slot["link"], nodes, links)) is not None:
+                inputs[slot["name"]] = behind
+        title = node.get("title") or definitions[kind]["display_name"] or kind
+        api[str(node["id"])] = {"class_type": kind, "_meta": {"title": title}, "inputs": inputs}
+    return api
+
+
+def source(link: int, nodes: dict[int, Any], links: dict[int, Any]) -> Any:
+    """Where a link comes from, as [node, output]; a PrimitiveNode's value; or None if nothing is behind it."""
+    _, origin, slot, _, _, kind = links[link]
+    node = nodes[origin]
+    if node["type"] == "PrimitiveNode":
+        return node["widgets_values"][0]
+    if node["mode"] == MUTED:
+        return None
+    if node["type"] == "Reroute" or node["mode"] == BYPASSED:
+        # The input at the output's own place if it is of the same type, else the first that is.
+        slots = node["inputs"][slot : slot + 1] + node["inputs"]
+        through = [s for s in slots if s["type"] in (kind, "*") and s["link"] is not None]
+        return source(through[0]["link"], nodes, links) if through else None
+    return [str(origin), slot]
