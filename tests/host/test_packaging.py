@@ -1,0 +1,102 @@
+"""What the Comfy registry gets: the files that .comfyignore leaves in; and what keeps a release from publication."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pathspec import GitIgnoreSpec
+
+PACK = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """The archive's files, as the registry's tool collects them where there is no git."""
+    spec = GitIgnoreSpec.from_lines((PACK / ".comfyignore").read_text(encoding="utf-8").splitlines())
+    folder = tmp_path_factory.mktemp("archive") / "mova-from-the-registry"
+    for root, folders, files in os.walk(PACK):
+        place = Path(root).relative_to(PACK)
+        folders[:] = [name for name in folders if not spec.match_file(f"{(place / name).as_posix()}/")]
+        for name in files:
+            if not spec.match_file((place / name).as_posix()):
+                (folder / place).mkdir(parents=True, exist_ok=True)
+                shutil.copy(PACK / place / name, folder / place / name)
+    return folder
+
+
+def test_it_holds_the_pack_and_nothing_for_developers(archive):
+    for part in (
+        "mova",
+        "nodes",
+        "web/docs",
+        "locales/zh",
+        "workflows/api",
+        "LICENSE",
+        "README.md",
+        "requirements.txt",
+    ):
+        assert (archive / part).exists(), part
+    left_out = {
+        "tests",
+        "benchmarks",
+        "demos",
+        ".github",
+        ".ci",
+        ".git",
+        ".venv",
+        "Makefile",
+        "requirements-dev.txt",
+    }
+    assert not left_out & {path.name for path in archive.iterdir()}
+    sizes = {path: path.stat().st_size for path in archive.rglob("*") if path.is_file()}
+    assert sum(sizes.values()) < 2_000_000, sorted(sizes, key=sizes.get)[-5:]
+    assert not [path for path in sizes if path.suffix in (".pyc", ".part", ".safetensors", ".mp4")]
+
+
+def test_comfyui_loads_all_nodes_with_help_pages_and_translation_from_it(host_place, archive, tmp_path):
+    from client import Server
+
+    server = Server(*host_place, tmp_path)
+    server.add_pack(archive.name, archive)
+    try:
+        server.start()
+        module = f"custom_nodes.{archive.name}"
+        nodes = {name for name, info in server.get_json("/object_info").items() if info["python_module"] == module}
+        assert nodes == {page.stem for page in (PACK / "web/docs").glob("*.md")}
+        assert server.get(f"/extensions/{archive.name}/docs/MOVAJointSampler/zh.md")
+        assert nodes <= set(server.get_json("/i18n")["zh"]["nodeDefs"])
+    finally:
+        server.stop()
+    assert "[MOVA]" not in server.log.read_text()
+
+
+def test_the_headless_runner_runs_from_it(archive):
+    done = subprocess.run([sys.executable, "-m", "mova", "--help"], cwd=archive, capture_output=True, text=True)
+    assert done.returncode == 0 and "generate" in done.stdout, done.stderr
+
+
+def release(publisher="someone", urls=(("Repository", "somewhere"),), version="1.2.3"):
+    return {"project": {"version": version, "urls": dict(urls)}, "tool": {"comfy": {"PublisherId": publisher}}}
+
+
+@pytest.mark.parametrize(
+    ("config", "tag", "token", "said"),
+    [
+        (release(), "v1.2.3", "t", None),
+        (release(publisher=""), "v1.2.3", "t", "PublisherId"),
+        (release(urls=()), "v1.2.3", "t", "Repository"),
+        (release(), "v1.2.3", "", "REGISTRY_ACCESS_TOKEN"),
+        (release(), "v1.2.4", "t", "must agree"),
+        (release(version="1.2"), "v1.2", "t", "1.2.3"),
+    ],
+)
+def test_a_release_that_cannot_be_published_is_told_why_in_one_sentence(config, tag, token, said):
+    spec = importlib.util.spec_from_file_location("check_release", PACK / ".github/check_release.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    found = script.faults(config, tag, token)
+    assert len(found) == (said is not None) and all(said in fault and fault.endswith(".") for fault in found), found
