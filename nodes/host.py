@@ -1,5 +1,6 @@
 """MOVA as one of ComfyUI's own models: how the host recognises, builds, conditions and runs it."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import comfy.ldm.modules.attention as host_attention
 import comfy.model_base
 import comfy.ops
 import comfy.patcher_extension
+import comfy.quant_ops
 import comfy.supported_models
 import comfy.supported_models_base
 import comfy.utils
@@ -183,8 +185,11 @@ class MOVA(comfy.model_base.BaseModel):
         if not assign and self.model_config.quant_config is None:
             for name, weight in self.diffusion_model.named_parameters():
                 given = sd.get(unet_prefix + name)
-                if type(given) is Tensor and given.is_floating_point():
-                    sd[unet_prefix + name] = given.to(weight.dtype)  # as the host's copying would have done
+                if isinstance(given, Tensor) and given.is_floating_point():
+                    # Only Linear knows what to do with the GGUF loader's own class of tensors: from sums it would spread
+                    # to the activations, where its clone() copies nothing.
+                    plain = given if type(given) is Tensor else torch.Tensor(given)
+                    sd[unet_prefix + name] = plain.to(weight.dtype)  # as the host's copying would have done
             assign = True
         return super().load_model_weights(sd, unet_prefix, assign)
 
@@ -244,6 +249,7 @@ class MovaFamily(comfy.supported_models_base.BASE):
         else:
             config = MovaConfig.from_shapes(shapes)
         check_weights(config, state_dict, prefix)
+        check_formats(state_dict)
         self.unet_config["mova_config"] = config
         return MOVA(self, device=device)
 
@@ -269,6 +275,25 @@ def check_weights(config: MovaConfig, state_dict: dict[str, Tensor], prefix: str
         if names:
             more = f" and {len(names) - 1} more tensors" if len(names) > 1 else ""
             raise MovaError(f"The MOVA file {fault} {names[0]}{more}; download it again, or convert it again.")
+
+
+def check_formats(state_dict: dict[str, Tensor]) -> None:
+    """Raise MovaError if a quantised layer's format is unknown to this host, or not told."""
+    quantised = {name.removesuffix(".weight_scale") for name in state_dict if name.endswith(".weight_scale")}
+    for layer in sorted(quantised):
+        told = state_dict.get(f"{layer}.comfy_quant")
+        if told is None:
+            raise MovaError(
+                f"The MOVA file does not say how {layer} is quantised (_quantization_metadata in its metadata); "
+                "load it with Load Diffusion Model or MOVA Model Loader, or convert it again."
+            )
+        name = json.loads(told.numpy().tobytes()).get("format")
+        if name not in comfy.quant_ops.QUANT_ALGOS:
+            known = ", ".join(comfy.quant_ops.QUANT_ALGOS)
+            raise MovaError(
+                f"The MOVA file is quantised as {name}, which this ComfyUI does not know; "
+                f"update ComfyUI, or use a file in one of its formats ({known})."
+            )
 
 
 def register() -> None:

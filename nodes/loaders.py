@@ -1,7 +1,7 @@
 """Loading the two experts, from single files or from a released folder."""
 
 import json
-import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..mova import MovaError
-from ..mova.checkpoint import open_weights, read_header, read_json
-from . import released
+from ..mova import MovaError, strict_json
+from ..mova.checkpoint import PICKLES, open_weights, read_header, read_json
+from . import notice, released
 from .host import CONFIG_PARTS, MovaFamily
 
 NONE = "none"
@@ -22,44 +22,83 @@ DTYPES = {"default": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.
 EXPERT_FOLDERS = {"high_noise": "video_dit", "low_noise": "video_dit_2"}
 
 
-def load_expert(name: str, expert: str, weight_dtype: str) -> Any:
-    """The ModelPatcher of one expert. Raises MovaError if the file is no whole MOVA file, or of the other expert."""
-    options = {} if DTYPES[weight_dtype] is None else {"dtype": DTYPES[weight_dtype]}
-    in_folder = name in released.folders()
-    state, config = read_folder(released.path(name), expert) if in_folder else read_file(name, expert)
-    metadata = {"config": json.dumps({"transformer": config})} if config else {}
-    return comfy.sd.load_diffusion_model_state_dict(state, model_options=options, metadata=metadata)
+@dataclass(frozen=True)
+class Expert:
+    """The weights of one expert, read but not built. Mapped files: nothing is in memory yet."""
+
+    where: str
+    state: dict[str, Tensor]
+    config: dict[str, Any]  # empty if the file has none
+    metadata: dict[str, str]
 
 
-def read_file(name: str, expert: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights and configuration (empty if it has none) of a single file under models/diffusion_models."""
+def read_expert(name: str, expert: str) -> Expert:
+    """Raises MovaError if the file is damaged, no MOVA file, or of the other expert."""
+    return read_folder(released.path(name), expert) if name in released.folders() else read_file(name, expert)
+
+
+def build_expert(read: Expert, weight_dtype: str) -> Any:
+    """The ModelPatcher of one expert. Raises MovaError if tensors are missing or do not fit."""
+    metadata = read.metadata
+    if read.config:
+        metadata = {**metadata, "config": json.dumps({"transformer": read.config})}
+    dtype = DTYPES[weight_dtype]
+    if dtype is not None and is_quantised(read.state, metadata):
+        notice.show(f"{read.where} is quantised already; weight_dtype {weight_dtype} is not used.")
+        dtype = None
+    options = {} if dtype is None else {"dtype": dtype}
+    try:
+        return comfy.sd.load_diffusion_model_state_dict(read.state, model_options=options, metadata=metadata)
+    except MovaError as error:  # the host's loader knows no path
+        raise MovaError(f"{read.where}: {error}") from error
+
+
+def is_quantised(state: dict[str, Tensor], metadata: dict[str, str]) -> bool:
+    """Whether the host finds its own quantised layers in a file, in one of its three spellings."""
+    marked = "scaled_fp8" in state or any(name.endswith(".comfy_quant") for name in state)
+    return marked or "_quantization_metadata" in metadata
+
+
+def read_file(name: str, expert: str) -> Expert:
+    """A file under models/diffusion_models."""
     path = folder_paths.get_full_path_or_raise(released.CATEGORY, name)
-    config: dict[str, Any] = {}
-    if path.endswith(".safetensors"):
-        tensors, metadata = read_header(Path(path))  # tells at once of a damaged or cut-off file
-        missing = [key for key in MovaFamily.required_keys if key not in tensors]
-        if missing:
-            raise MovaError(f"{path} is not a MOVA file (it lacks {missing[0]}); choose an expert of MOVA.")
-        config = config_in(path, metadata)
-        if config.get("expert", expert) != expert:
-            raise MovaError(
-                f"{path} is the {config['expert'].replace('_', '-')} expert, chosen as {expert}; swap the two files."
-            )
-    return comfy.utils.load_torch_file(path), config
+    if path.lower().endswith(PICKLES):
+        raise MovaError(f"{path} is a pickle, which can hold code; use a .safetensors file.")
+    tensors, metadata = read_header(Path(path))  # tells at once of a damaged or cut-off file
+    missing = [key for key in MovaFamily.required_keys if key not in tensors]
+    if missing:
+        raise MovaError(f"{path} is not a MOVA file (it lacks {missing[0]}); choose an expert of MOVA.")
+    config = config_in(path, metadata)
+    found = config.get("expert", expert)
+    if found != expert:
+        raise MovaError(
+            f"{path} is the {words(found)} expert, chosen as {expert}; choose the {words(expert)} one there "
+            "(are the two swapped?)."
+        )
+    return Expert(path, comfy.utils.load_torch_file(path), config, metadata)
+
+
+def words(expert: str) -> str:
+    return expert.replace("_", "-")
 
 
 def config_in(path: str, metadata: dict[str, str]) -> dict[str, Any]:
     """The configuration in a file's metadata: the host reads it under "transformer", other tools at the top."""
+    fault = f"{path} has a config in its metadata that is not a JSON object with MOVA's settings; convert it again."
     try:
-        values = json.loads(metadata.get("config", "{}"))
+        values = strict_json.parse(metadata.get("config", "{}"))
     except ValueError as error:
-        raise MovaError(f"{path} has a config in its metadata that is not JSON; convert the file again.") from error
-    values = {**values, **values.get("transformer", {})}
+        raise MovaError(fault) from error
+    if not isinstance(values, dict) or not isinstance(inner := values.get("transformer", {}), dict):
+        raise MovaError(fault)
+    values = {**values, **inner}
+    if values.get("expert", "high_noise") not in list(EXPERT_FOLDERS):
+        raise MovaError(f"{path} names an unknown expert in its metadata; convert it again.")
     return {key: values[key] for key in (*CONFIG_PARTS, "expert") if key in values}
 
 
-def read_folder(folder: Path, expert: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights (mapped, not copied) and configuration of one expert of a released folder, under the joint names."""
+def read_folder(folder: Path, expert: str) -> Expert:
+    """One expert of a released folder, under the joint names."""
     state: dict[str, Tensor] = {}
     config: dict[str, Any] = {"expert": expert}
     places = {**dict.fromkeys(CONFIG_PARTS), "video_dit": EXPERT_FOLDERS[expert]}
@@ -68,7 +107,7 @@ def read_folder(folder: Path, expert: str) -> tuple[dict[str, Tensor], dict[str,
         config[part] = read_json(place / "config.json")
         weights, prefix = open_weights(place), "" if part == "video_dit" else f"{part}."
         state |= {prefix + name: tensor for name, tensor in weights.read(weights.tensors)}
-    return state, config
+    return Expert(str(folder), state, config, {})
 
 
 class MOVAModelLoader(io.ComfyNode):
@@ -91,7 +130,10 @@ class MOVAModelLoader(io.ComfyNode):
                     tooltip="The low-noise expert, the same released folder, or none.",
                 ),
                 io.Combo.Input(
-                    "weight_dtype", options=list(DTYPES), default="default", tooltip="fp8 halves the memory of bf16."
+                    "weight_dtype",
+                    options=list(DTYPES),
+                    default="default",
+                    tooltip="fp8 halves the memory of bf16. Not used if a file is quantised.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="high"), io.Model.Output(display_name="low")],
@@ -101,8 +143,8 @@ class MOVAModelLoader(io.ComfyNode):
     def execute(cls, high_noise: str, low_noise: str, weight_dtype: str) -> io.NodeOutput:
         if high_noise == low_noise and high_noise not in released.folders():
             raise MovaError(f"{high_noise} is chosen for both experts; choose the low-noise file, or none.")
-        high = load_expert(high_noise, "high_noise", weight_dtype)
-        if low_noise == NONE:
-            logging.info("[MOVA] No low-noise expert is chosen; the high-noise expert does all steps.")
-            return io.NodeOutput(high, None)
-        return io.NodeOutput(high, load_expert(low_noise, "low_noise", weight_dtype))
+        chosen = {"high_noise": high_noise, "low_noise": low_noise}
+        # Both are read and checked before either is built: a wrong second file must not cost a build of the first.
+        read = [read_expert(name, expert) for expert, name in chosen.items() if name != NONE]
+        high, low, *_ = [*(build_expert(expert, weight_dtype) for expert in read), None]
+        return io.NodeOutput(high, low)

@@ -83,7 +83,10 @@ def cut_off(folder, source, name):
         file.truncate((folder / source).stat().st_size // 2)
 
 
-@refused("mova_low.safetensors is the low-noise expert, chosen as high_noise; swap the two files.")
+@refused(
+    "mova_low.safetensors is the low-noise expert, chosen as high_noise; choose the high-noise one there (are the two "
+    "swapped?)."
+)
 def swapped_experts_in_the_loader(bench):
     experts(bench, "mova_low", "mova_high")
 
@@ -93,7 +96,7 @@ def the_same_file_twice_in_the_loader(bench):
     experts(bench, "mova_high", "mova_high")
 
 
-@refused("mova_high.safetensors is the high-noise expert, chosen as low_noise;", builds_models=True)
+@refused("mova_high.safetensors is the high-noise expert, chosen as low_noise; choose the low-noise one there")
 def a_released_folder_and_the_wrong_file(bench):
     experts(bench, "MOVA-golden", "mova_high")
 
@@ -119,9 +122,22 @@ def a_file_with_a_missing_tensor_in_the_loader(bench):
     experts(bench, changed(bench, "no_ffn", lacks="blocks.1.ffn.2.weight"))
 
 
-@refused("has a config in its metadata that is not JSON; convert the file again.", "{")
+@refused("has a config in its metadata that is not a JSON object with MOVA's settings; convert it again.",
+         "{", "[1]", '{"transformer": [1]}')  # fmt: skip
 def a_file_with_a_damaged_configuration_in_the_loader(bench, config):
     experts(bench, changed(bench, "damaged_config", config=config))
+
+
+@refused("names an unknown expert in its metadata; convert it again.", '"middle"', "[]", "null")
+def a_file_of_an_unknown_expert_in_the_loader(bench, expert):
+    experts(bench, changed(bench, "unknown_expert", config=f'{{"transformer": {{"expert": {expert}}}}}'))
+
+
+@refused("pickled.pt is a pickle, which can hold code; use a .safetensors file.")
+def a_pickle_in_the_loader(bench):
+    torch.save({}, bench.server.base / "models/diffusion_models/pickled.pt")
+    loader = bench.add("MOVAModelLoader", weight_dtype="default", high_noise="pickled.pt", low_noise="none")
+    shown(bench, ref(loader))
 
 
 def folder(bench, name):
