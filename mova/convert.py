@@ -1,101 +1,153 @@
 """From the released folder to the single files that ComfyUI's own nodes load."""
 
-import json
-import math
-import struct
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
-import torch
-
-from .checkpoint import Weights, read_json
+from . import convert_gguf, convert_write
+from .checkpoint import Weights, open_weights
+from .convert_parts import PARTS, Entry, Target, chosen_parts, plan_file, plan_folder, sentencepiece_model
+from .convert_write import DTYPES
 from .errors import MovaError
-from .files import whole_file
-from .folder import EXPERTS, JOINT, Checkpoint
-from .safetensors_header import DTYPE_BITS
-from .wan_vae_names import wan_name
 
-DTYPES = {"bf16": (torch.bfloat16, "BF16"), "fp16": (torch.float16, "F16"), "fp32": (torch.float32, "F32")}
-FLOATS = {"BF16", "F16", "F32", "F64"}
-EXPERT_NAMES = {"video_dit": "high_noise", "video_dit_2": "low_noise"}
+__all__ = ["PARTS", "Converted", "Entry", "Target", "convert", "default_parts", "formats", "plan", "write_target"]
 
+VAES = ("audio_vae", "video_vae")
 
-@dataclass(frozen=True)
-class Entry:
-    """A tensor to write: its new name, and where it is read."""
-
-    name: str
-    source: Weights
-    source_name: str
+# Called with the name of the file at work, the bytes of its source that are done, and all of them.
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Target:
-    """A file to write."""
+class Converted:
+    """A finished file. `kept`: it was there already, whole and with the same header; `verified`: it was read back."""
 
-    name: str
-    folder: str  # under ComfyUI's models
-    entries: list[Entry]
-    metadata: dict[str, str]
-
-
-def targets(checkpoint: Checkpoint, stem: str, dtype: str) -> dict[str, Target]:
-    """The files made of a checkpoint, by part; `stem` begins their names."""
-    found = {}
-    for part in EXPERTS:
-        entries = whole(checkpoint.weights[part], lambda name: name)
-        for shared in JOINT:
-            entries += whole(checkpoint.weights[shared], lambda name, shared=shared: f"{shared}.{name}")  # type: ignore[misc]
-        # Under "transformer", where ComfyUI's core loader looks for it.
-        config = {"transformer": {**checkpoint.config.to_dict(), "expert": EXPERT_NAMES[part]}}
-        metadata = {"config": json.dumps(config), "source": checkpoint.root.resolve().name}
-        found[part] = Target(f"{stem}_{EXPERT_NAMES[part]}_{dtype}", "diffusion_models", entries, metadata)
-    audio = checkpoint.weights["audio_vae"]
-    audio_config = json.dumps({"audio_vae": {**asdict(checkpoint.audio_vae), "continuous": True}})
-    # In float32 if it is stored so: sound shows rounding sooner than pictures do, and the file is small.
-    found["audio_vae"] = Target(f"{stem}_audio_vae", "vae", whole(audio, lambda name: name), {"config": audio_config})
-    resnets = read_json(checkpoint.root / "video_vae" / "config.json").get("num_res_blocks", 2)
-    video = whole(checkpoint.weights["video_vae"], lambda name: wan_name(name, resnets))
-    found["video_vae"] = Target(f"{stem}_wan_vae", "vae", video, {})
-    return found
+    path: Path
+    kept: bool
+    verified: bool
 
 
-def whole(weights: Weights, rename: Callable[[str], str]) -> list[Entry]:
-    return [Entry(rename(name), weights, name) for name in weights.tensors]
+def formats() -> tuple[str, ...]:
+    """What --dtype can be."""
+    from . import gguf_file, quantize
+
+    return (*DTYPES, *quantize.FORMATS, *gguf_file.TYPES)
 
 
-def convert(checkpoint: Checkpoint, destination: Path, dtype: str = "bf16", stem: str = "mova") -> Iterator[Path]:
-    """Write each target into a folder like ComfyUI's models, tensor by tensor; yields the files as they are done.
+def plan(
+    source: Path,
+    dtype: str = "bf16",
+    stem: str | None = None,
+    parts: Sequence[str] | None = None,
+    opened: Callable[[Path], Weights] = open_weights,
+) -> list[Target]:
+    """The files made of a released folder, or of one expert's file. Reads headers and configurations only.
 
-    The VAEs keep their stored dtype. Raises MovaError if the dtype is unknown or the destination cannot be written.
+    `stem` begins the files' names (None: the source's name); `parts` are those asked for (None: `default_parts`);
+    `opened` reads the headers in a part's folder.
+    The VAEs keep their stored dtype; the text encoder has no GGUF file here, and gets bf16 instead.
+    Raises MovaError if something asked for is unknown, missing, damaged, or does not fit.
     """
-    if dtype not in DTYPES:
-        raise MovaError(f"There is no format called {dtype!r}; choose one of {', '.join(DTYPES)}.")
-    for part, target in targets(checkpoint, stem, dtype).items():
-        path = Path(destination) / target.folder / f"{target.name}.safetensors"
+    source = Path(source)
+    if dtype not in formats():
+        raise MovaError(f"There is no format called {dtype!r}; choose one of {', '.join(formats())}.")
+    chosen = chosen_parts(parts)
+    if source.is_file():
+        return [plan_file(source, stem, dtype, chosen)]
+    # In float32 if it is stored so: sound shows rounding sooner than pictures do, and the files are small.
+    dtypes: dict[str, str | None] = dict.fromkeys(PARTS, dtype) | dict.fromkeys(VAES)
+    if is_gguf(dtype):
+        dtypes["text_encoder"] = "bf16"
+    wanted = chosen or default_parts(source)[0]
+    return list(plan_folder(source, stem or source.resolve().name, dtypes, wanted, opened))
+
+
+def default_parts(source: Path) -> tuple[tuple[str, ...], str | None]:
+    """The parts written if none are named: all, or all but a text encoder without ComfyUI's tokenizer, and why."""
+    folder = Path(source) / "tokenizer"
+    if folder.is_dir():
+        try:
+            sentencepiece_model(folder)
+        except MovaError as error:
+            return tuple(part for part in PARTS if part != "text_encoder"), f"text_encoder is left out: {error}"
+    return PARTS, None
+
+
+def convert(
+    source: Path,
+    destination: Path,
+    dtype: str = "bf16",
+    stem: str | None = None,
+    parts: Sequence[str] | None = None,
+    verified: bool = False,
+    progress: Progress = lambda name, done, total: None,
+) -> Iterator[Converted]:
+    """Write the planned files into a folder like ComfyUI's models, one after the other; yields each as it is done.
+
+    A file that is there with the same header (names, shapes, dtypes, metadata) and size is kept: a file gets its name
+    only when it is whole. So the same call goes on after an interruption, from file to file.
+    Raises MovaError as `plan` does, for values that are not finite, and if the disk refuses or is too small.
+    """
+    source, destination = Path(source), Path(destination)
+    targets = plan(source, dtype, stem, parts)
+    paths = [path_of(target, destination) for target in targets]
+    for path in paths:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise MovaError(f"{path.parent} cannot be made ({error.strerror}); name another folder.") from error
-        write(path, target, dtype if part in EXPERTS else None)
-        yield path
+        if source.is_file() and path.exists() and path.samefile(source):
+            raise MovaError(f"{source} would be written over itself; choose another --dtype, --name or folder.")
+    kept = [writer(target).is_whole(path, target) for path, target in zip(paths, targets, strict=True)]
+    needed = [writer(target).file_size(target) for target, there in zip(targets, kept, strict=True) if not there]
+    check_room(destination, sum(needed))
+    for path, target, there in zip(paths, targets, kept, strict=True):
+        yield write_target(path, target, there, verified, progress)
 
 
-def write(path: Path, target: Target, dtype: str | None) -> None:
-    """Write one file. Only one tensor is in memory at a time; floating ones are cast to `dtype` (None: as stored)."""
-    header: dict[str, object] = {"__metadata__": {**target.metadata, "format": "pt"}}
-    at = 0
-    for entry in target.entries:
-        info = entry.source.tensors[entry.source_name]
-        stored = DTYPES[dtype][1] if dtype and info.dtype in FLOATS else info.dtype
-        size = math.prod(info.shape) * DTYPE_BITS[stored] // 8
-        header[entry.name] = {"dtype": stored, "shape": info.shape, "data_offsets": (at, at + size)}
-        at += size
-    text = json.dumps(header, ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8, as the library's own files have them
-    with whole_file(path) as temporary, open(temporary, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for entry in target.entries:
-            for _, tensor in entry.source.read([entry.source_name], DTYPES[dtype][0] if dtype else None):
-                file.write(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+def path_of(target: Target, destination: Path) -> Path:
+    """Where a file goes in a folder like ComfyUI's models."""
+    return destination / target.folder / (target.name + (".gguf" if is_gguf(target.dtype) else ".safetensors"))
+
+
+def is_gguf(dtype: str | None) -> bool:
+    return dtype is not None and dtype.startswith("gguf_")
+
+
+def writer(target: Target) -> ModuleType:
+    """Which module writes the file: both have layout, file_size, is_whole, write and verify."""
+    return convert_gguf if is_gguf(target.dtype) else convert_write
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raise MovaError if the disk has not as many bytes free."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise MovaError(
+            f"{folder} has {free / 1e9:.2f} GB free, and the files need {needed / 1e9:.2f} GB; make room, or choose "
+            "another folder, fewer --parts or a smaller --dtype."
+        )
+
+
+def write_target(
+    path: Path,
+    target: Target,
+    kept: bool = False,
+    verified: bool = False,
+    progress: Progress = lambda name, done, total: None,
+) -> Converted:
+    """Write one planned file, or if it is `kept`, only read it back if it should be `verified`."""
+    done, total = 0, convert_write.source_bytes(target) * ((not kept) + verified)
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(path.name, done, total)
+
+    if not kept:
+        writer(target).write(path, target, tell, verified)
+    elif verified:
+        writer(target).verify(path, replace(target, name=str(path)), tell)
+    return Converted(path, kept, verified)

@@ -1,0 +1,114 @@
+"""The same for GGUF files as convert_write for safetensors files."""
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from . import gguf_file
+from .checkpoint import TensorInfo
+from .convert_parts import Entry, Source, Target
+from .convert_write import Progress, Watched, differs, no_progress, read
+from .errors import MovaError
+from .shorten import short
+
+
+def layout(target: Target) -> dict[str, TensorInfo]:
+    """The tensors of the file; "dtype" is GGUF's type."""
+    found = {}
+    for entry in target.entries:
+        info = entry.source.tensors[entry.source_name]
+        found[entry.name] = TensorInfo(gguf_file.type_of(entry.name, info, str(target.dtype)), info.shape)
+    return found
+
+
+def file_size(target: Target) -> int:
+    """Bytes of the file."""
+    return gguf_file.file_size(target.entries, target.metadata, str(target.dtype))
+
+
+def is_whole(path: Path, target: Target) -> bool:
+    """Whether the file is there with the same tensors and metadata, to its last byte."""
+    if not path.is_file() or path.stat().st_size != file_size(target):
+        return False
+    try:
+        tensors, metadata = gguf_file.read_header(path)
+    except MovaError:
+        return False
+    return tensors == layout(target) and target.metadata.items() <= metadata.items()
+
+
+def header(target: Target) -> bytes:
+    """All that comes before the tensors' bytes: what the package writes of tensors whose data never comes."""
+    entries = [dataclasses.replace(entry, source=Announced(entry.source)) for entry in target.entries]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "header.gguf"
+        gguf_file.write(path, entries, target.metadata, str(target.dtype))
+        written = path.read_bytes()
+    return written.ljust(gguf_file.padded(len(written)), b"\0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Announced:
+    """A source that tells of its tensors, and gives none."""
+
+    source: Source
+
+    @property
+    def where(self) -> str:
+        return self.source.where
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        return self.source.tensors
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        return iter(())
+
+
+def data(entry: Entry, tensor: Tensor, target: Target) -> Iterator[bytes]:
+    """The bytes that the file holds of a tensor, with those up to the next one."""
+    info = entry.source.tensors[entry.source_name]
+    written: bytes = gguf_file.encoded(tensor, gguf_file.type_of(entry.name, info, str(target.dtype))).tobytes()
+    yield written.ljust(gguf_file.padded(len(written)), b"\0")
+
+
+def data_size(entry: Entry, target: Target) -> int:
+    """Bytes that the file holds of an entry."""
+    info = entry.source.tensors[entry.source_name]
+    kind = gguf_file.type_of(entry.name, info, str(target.dtype))
+    return gguf_file.padded(gguf_file.byte_count(info.shape, kind))
+
+
+def write(path: Path, target: Target, progress: Progress = no_progress, verified: bool = False) -> None:
+    """Write the file, and if `verified` read it back. Raises MovaError as convert_write.write does."""
+    entries = [dataclasses.replace(entry, source=Watched(entry.source, progress)) for entry in target.entries]
+    gguf_file.write(path, entries, target.metadata, str(target.dtype))
+    if verified:
+        try:
+            verify(path, dataclasses.replace(target, name=str(path)), progress)
+        except BaseException:  # Ctrl-C as well: what could not be verified must not look finished
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+
+
+def verify(path: Path, target: Target, progress: Progress = no_progress) -> None:
+    """Read a written file back: each tensor's bytes must be those that its source gives once more."""
+    gguf = gguf_file.library()
+    # Read, not mapped: pages of a map would stay in memory as long as the reader does.
+    places = {tensor.name: (int(tensor.data_offset), int(tensor.n_bytes)) for tensor in gguf.GGUFReader(path).tensors}
+    kinds = layout(target)
+    with gguf_file.open_file(path) as file:
+        for entry in target.entries:
+            for tensor in read(entry, progress):
+                wanted = gguf_file.encoded(tensor, kinds[entry.name].dtype)
+                offset, size = places.get(entry.name, (0, 0))
+                file.seek(offset)
+                if not np.array_equal(np.frombuffer(file.read(size), np.uint8), wanted.reshape(-1).view(np.uint8)):
+                    raise differs(target, f"the tensor {short(entry.name)}")
+                del tensor, wanted

@@ -1,0 +1,155 @@
+"""GGUF files of ours in the community's loader (ComfyUI-GGUF), on a server of their own that has that pack.
+
+The pack is looked for in $COMFYUI_GGUF_PATH, then in the custom_nodes of the ComfyUI under test; without it these tests
+are skipped, and the summary says so.
+"""
+
+import json
+import os
+import subprocess
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from client import Server
+from golden import error, joint_inputs
+from graphs import CONFIG, GIVEN, KIND, Graph, golden_model, numbers, ref
+from safetensors.torch import save_file
+
+from mova import gguf_file
+from mova.checkpoint import open_weights
+from mova.convert_parts import Entry
+
+HERE = Path(__file__).parent
+LORA = "gguf.safetensors"
+TYPES = ("gguf_bf16", "gguf_q8_0", "gguf_q5_1", "gguf_q5_0", "gguf_q4_1", "gguf_q4_0")
+
+
+@pytest.fixture(scope="module")
+def pack(host_place) -> Path:
+    comfyui, python = host_place
+    folder = Path(os.environ.get("COMFYUI_GGUF_PATH") or comfyui / "custom_nodes/ComfyUI-GGUF").expanduser()
+    lacking = "" if (folder / "nodes.py").is_file() else f"no ComfyUI-GGUF in {folder}: set COMFYUI_GGUF_PATH"
+    if not lacking and subprocess.run([python, "-c", "import gguf"], capture_output=True).returncode:
+        lacking = f"{python} lacks the package gguf, which ComfyUI-GGUF needs"
+    if lacking:
+        warnings.warn(f"GGUF NOT TESTED ON COMFYUI: {lacking}", stacklevel=1)
+        pytest.skip(f"GGUF NOT TESTED ON COMFYUI: {lacking}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gguf_server(host_place, pack, tmp_path_factory):
+    comfyui, python = host_place
+    server = Server(comfyui, python, tmp_path_factory.mktemp("comfyui_gguf"))
+    for name, folder in (("comfyui-mova", HERE.parents[1]), ("probe", HERE / "probe"), ("ComfyUI-GGUF", pack)):
+        server.add_pack(name, folder)
+    write_models(server.base / "models")
+    save_file(joint_inputs(KIND), server.base / "input" / GIVEN["file"])
+    server.start()
+    yield server
+    server.stop()
+
+
+def write_models(models: Path) -> None:
+    """Both golden experts in each type, the high one also with the numbers that the GGUF file stands for; a LoRA."""
+    import gguf
+
+    folder = models / "diffusion_models"
+    for name in ("high", "low"):
+        source = models / f"{name}.safetensors"  # outside the folders that the host lists
+        # In bf16, as released: what the file leaves unquantised is then in bf16, too.
+        save_file({key: value.bfloat16() for key, value in golden_model(name).state_dict().items()}, source)
+        weights = open_weights(source)
+        entries = [Entry(tensor, weights, tensor) for tensor in weights.tensors]
+        metadata = {"config": json.dumps({"transformer": {**CONFIG, "expert": f"{name}_noise"}})}
+        for type_name in TYPES if name == "high" else ("gguf_q8_0",):
+            path = folder / file_name(type_name, name)
+            gguf_file.write(path, entries, metadata, type_name)
+            state = {
+                tensor.name: torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type).copy()).reshape(
+                    weights.tensors[tensor.name].shape
+                )
+                for tensor in gguf.GGUFReader(path).tensors
+            }
+            save_file(state, folder / f"{path.stem}.safetensors", metadata)
+    lora = {}
+    for layer in ("blocks.0.cross_attn.v", "blocks.1.ffn.0", "audio_dit.blocks.0.self_attn.q"):
+        high, wide = golden_model("high").state_dict()[f"{layer}.weight"].shape
+        lora[f"diffusion_model.{layer}.lora_A.weight"] = numbers(f"{layer}a", 4, wide) / wide**0.5
+        lora[f"diffusion_model.{layer}.lora_B.weight"] = numbers(f"{layer}b", high, 4) / 2
+    (models / "loras").mkdir(exist_ok=True)
+    save_file(lora, models / "loras" / LORA)
+
+
+def file_name(type_name: str, expert: str = "high") -> str:
+    return f"mova_{expert}_{gguf_file.TYPES[type_name]}.gguf"
+
+
+def add_gguf(graph: Graph, name: str, exact: bool) -> list:
+    """A model by the pack's loaders. By itself it dequantises in float16; `exact`: in float32."""
+    settings = {"dequant_dtype": "float32", "patch_dtype": "float32", "patch_on_device": False}
+    return ref(graph.add("UnetLoaderGGUFAdvanced" if exact else "UnetLoaderGGUF", unet_name=name, **settings))
+
+
+def add_plain(graph: Graph, name: str) -> list:
+    return graph.model(name.removesuffix(".gguf"))
+
+
+def sampled(server: Server, add, type_name: str, lora: bool = False, **settings) -> list[dict[str, torch.Tensor]]:
+    """What KSampler and MOVAJointSampler make with the high-noise expert."""
+    graph = Graph()
+    model = add(graph, file_name(type_name), **settings)
+    if lora:
+        model = ref(graph.add("LoraLoaderModelOnly", model=model, lora_name=LORA, strength_model=1.0))
+    given = graph.add("ProbeGiven", **GIVEN)
+    saved = [graph.save(ref(graph.ksampler(model, given)), "k.safetensors")]
+    saved.append(graph.save(ref(graph.joint(model, given)), "j.safetensors"))
+    about = graph.add("ProbeAbout", model=model)
+    result = server.run(graph.nodes)
+    assert result.error is None, result.error
+    assert result.outputs[about]["about"][0]["family"] == "MOVA"
+    return [server.tensors(result, node) for node in saved]
+
+
+def furthest(found: list[dict[str, torch.Tensor]], wanted: list[dict[str, torch.Tensor]]) -> float:
+    pairs = zip(found, wanted, strict=True)
+    return max(error(one[name], other[name]) for one, other in pairs for name in ("video", "audio"))
+
+
+@pytest.mark.parametrize("type_name", TYPES)
+def test_a_gguf_file_samples_like_the_weights_it_stands_for(gguf_server, type_name):
+    wanted = sampled(gguf_server, add_plain, type_name)
+    # The same numbers in float32, multiplied by the same layers: what could be left is the order of sums.
+    assert furthest(sampled(gguf_server, add_gguf, type_name, exact=True), wanted) < 1e-5
+    # In float16 a weight is off by up to 2^-11 (5e-4) of itself, in all layers; steps and guidance add to that.
+    assert furthest(sampled(gguf_server, add_gguf, type_name, exact=False), wanted) < 5e-3
+
+
+def test_fewer_bits_are_further_from_the_original(gguf_server):
+    original = sampled(gguf_server, add_plain, "gguf_bf16")
+    away = [
+        furthest(sampled(gguf_server, add_plain, kind), original) for kind in ("gguf_q8_0", "gguf_q5_1", "gguf_q4_0")
+    ]
+    assert 1e-5 < away[0] < away[1] < away[2] < 1
+
+
+@pytest.mark.parametrize("type_name", ["gguf_q8_0", "gguf_q4_0", "gguf_bf16"])
+def test_a_lora_works_on_a_gguf_file(gguf_server, type_name):
+    wanted = sampled(gguf_server, add_plain, type_name, lora=True)
+    assert furthest(sampled(gguf_server, add_gguf, type_name, lora=True, exact=True), wanted) < 1e-4
+    assert furthest(wanted, sampled(gguf_server, add_plain, type_name)) > 1e-3
+
+
+def test_two_gguf_files_make_one_clip(gguf_server):
+    results = []
+    for add in (lambda graph, name: add_gguf(graph, name, exact=True), add_plain):
+        graph = Graph()
+        high, low = (add(graph, file_name("gguf_q8_0", name)) for name in ("high", "low"))
+        given = graph.add("ProbeGiven", **GIVEN)
+        saved = graph.save(ref(graph.joint(high, given, model_low=low, boundary=0.8)))
+        result = gguf_server.run(graph.nodes)
+        assert result.error is None, result.error
+        results.append([gguf_server.tensors(result, saved)])
+    assert furthest(*results) < 1e-5
