@@ -18,7 +18,7 @@ from .quantize_formats import Format
 
 FORMATS = {
     "fp8_e4m3_scaled": Format(
-        "8-bit floats with one scale a matrix: multiplied in fp8 from Ada and MI300 on, else expanded layer by layer",
+        "8-bit floats with one scale a matrix: multiplied in fp8 from Ada on, else expanded layer by layer",
         "0.20.1",
         "float8_e4m3fn",
         formats.fp8_sizes,

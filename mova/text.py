@@ -66,7 +66,9 @@ def load_encoder(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
             folder, dtype=dtype, local_files_only=True, use_safetensors=True
         )
     except Exception as error:  # transformers raises all kinds
-        raise MovaError(f"{folder} does not load as a UMT5 encoder ({first_line(error)}); download it again.") from error
+        raise MovaError(
+            f"{folder} does not load as a UMT5 encoder ({first_line(error)}); download it again."
+        ) from error
     return encoder.to(device).eval()
 
 

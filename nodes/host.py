@@ -186,8 +186,8 @@ class MOVA(comfy.model_base.BaseModel):
             for name, weight in self.diffusion_model.named_parameters():
                 given = sd.get(unet_prefix + name)
                 if isinstance(given, Tensor) and given.is_floating_point():
-                    # Only Linear knows what to do with the GGUF loader's own class of tensors: from sums it would spread
-                    # to the activations, where its clone() copies nothing.
+                    # Only Linear knows what to do with the GGUF loader's own class of tensors: from sums it would
+                    # spread to the activations, where its clone() copies nothing.
                     plain = given if type(given) is Tensor else torch.Tensor(given)
                     sd[unet_prefix + name] = plain.to(weight.dtype)  # as the host's copying would have done
             assign = True
