@@ -1,9 +1,10 @@
-"""Command line: python -m mova generate | convert | info | tiny."""
+"""Command line: python -m mova generate | convert | download | info | tiny."""
 
 import argparse
+import io
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from .errors import MovaError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status. What the user did wrong is told in one sentence."""
+    for stream in (sys.stdout, sys.stderr):  # a Windows console may lack the letters of a Chinese prompt
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     options = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, interrupt)
     try:
@@ -20,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nstopped; nothing was written.", file=sys.stderr)
+        print(f"\nstopped; {getattr(options, 'stopped', 'nothing was written.')}", file=sys.stderr)
         return 130
     return 0
 
@@ -65,10 +69,24 @@ def parser() -> argparse.ArgumentParser:
 
     convert = commands.add_parser("convert", help="write the single files that ComfyUI loads", formatter_class=show)
     convert.set_defaults(run=run_convert)
-    convert.add_argument("checkpoint", type=Path, help="folder laid out like the release")
-    convert.add_argument("destination", type=Path, help="folder like ComfyUI's models")
-    convert.add_argument("--dtype", choices=("bf16", "fp16", "fp32"), default="bf16", help="of the experts")
-    convert.add_argument("--name", help="what the files' names begin with (the folder's name if not given)")
+    convert.set_defaults(stopped="finished files stay, the one at work is gone; the same command goes on from there.")
+    add = convert.add_argument
+    add("source", type=Path, help="folder laid out like the release, or the bf16 file of one expert")
+    add("destination", type=Path, help="folder like ComfyUI's models")
+    add("--dtype", default="bf16", help="of the experts and the text encoder; a wrong name lists what there is")
+    add("--parts", nargs="+", help="only these: high_noise, low_noise, audio_vae, video_vae, text_encoder")
+    add("--name", help="what the files' names begin with (the source's name if not given)")
+    add("--verify", action="store_true", help="read each file back, and compare it with its source")
+
+    download = commands.add_parser("download", help="the same, from the model hub", formatter_class=show)
+    download.set_defaults(run=run_download)
+    download.set_defaults(stopped="what has arrived stays; the same command goes on from there.")
+    add = download.add_argument
+    add("name", help="MOVA-360p, MOVA-720p, or OWNER/NAME of a repository laid out like them")
+    add("destination", type=Path, help="folder like ComfyUI's models")
+    add("--dtype", default="bf16", help="of the experts and the text encoder; a wrong name lists what there is")
+    add("--parts", nargs="+", help="only these: high_noise, low_noise, audio_vae, video_vae, text_encoder")
+    add("--verify", action="store_true", help="read back what is written, and compare it with its source")
 
     info = commands.add_parser("info", help="say what a checkpoint or a clip is")
     info.set_defaults(run=run_info)
@@ -160,14 +178,60 @@ class Progress:
 
 
 def run_convert(options: argparse.Namespace) -> None:
-    from .convert import convert
-    from .folder import open_checkpoint
+    """Write the files; what was left out or kept is said."""
+    from .convert import convert, default_parts
 
-    checkpoint = open_checkpoint(options.checkpoint)
-    for path in convert(
-        checkpoint, options.destination, options.dtype, options.name or options.checkpoint.resolve().name
-    ):
-        print(path)
+    if options.parts is None and (left_out := default_parts(options.source)[1]):
+        print(left_out, file=sys.stderr)
+    with ByteProgress() as progress:
+        request = (options.source, options.destination, options.dtype, options.name, options.parts, options.verify)
+        tell_files(convert(*request, progress=progress), progress)
+
+
+def run_download(options: argparse.Namespace) -> None:
+    """Write the files of a release on the hub; what was left out or kept is said."""
+    from .download import download
+
+    with ByteProgress() as progress:
+        request = (options.name, options.destination, options.dtype, options.parts, options.verify, progress)
+        tell_files(download(*request, note=lambda text: print(text, file=sys.stderr)), progress)
+
+
+def tell_files(files: Iterable[Any], progress: "ByteProgress") -> None:
+    """Print each converted file as it is done."""
+    for file in files:
+        progress.close()
+        notes = ["kept: it was there already"] * file.kept + ["verified: it is what its source gives"] * file.verified
+        print(file.path, f"({'; '.join(notes)})" if notes else "", flush=True)
+
+
+class ByteProgress:
+    """A bar over the bytes of the file at work."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+        self.name = ""
+
+    def __enter__(self) -> "ByteProgress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if name != self.name:
+            self.close()
+        self.name = name
+        if self.bar is None:
+            self.bar = tqdm(total=total, desc=name, unit="B", unit_scale=True, unit_divisor=1024, dynamic_ncols=True)
+        self.bar.update(done - self.bar.n)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        self.bar = None
 
 
 def run_info(options: argparse.Namespace) -> None:

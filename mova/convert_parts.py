@@ -103,8 +103,8 @@ def plan_folder(
 ) -> Iterator[Target]:
     """The files made of some parts of a released folder; of the others nothing needs to be there.
 
-    `dtype`: the format of each part; `stem` begins the files' names; `opened` reads the headers in a part's folder. Raises MovaError if a part is missing, damaged,
-    or does not fit its configuration.
+    `dtype`: the format of each part; `stem` begins the files' names; `opened` reads the headers in a part's folder.
+    Raises MovaError if a part is missing, damaged, or does not fit its configuration.
     """
     if not root.is_dir():
         raise MovaError(f"{root} is neither a folder nor a file; give the released folder, or one expert's file.")

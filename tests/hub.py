@@ -1,0 +1,122 @@
+"""A model hub of one repository on 127.0.0.1: as much of its interface as a download needs."""
+
+import contextlib
+import hashlib
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+
+class Hub:
+    """Serves `folder` as someone/NAME. What a test sets decides how; what was asked for is in `asked`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.repository = folder, f"someone/{folder.name}"
+        self.commit, self.commits = "a" * 40, {"a" * 40}
+        self.names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        self.hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in self.names}
+        self.asked: list[tuple[str, int, int]] = []  # (file, first byte, bytes sent) of each GET of a file
+        self.cut: dict[str, int] = {}  # file: how many bytes of the next answers are sent before the connection breaks
+        self.hold: dict[str, int] = {}  # file: after how many bytes nothing more comes
+        self.changed: dict[str, bytes] = {}  # file: what is served in its place
+        self.elsewhere = False  # whether files are on another host, as the hub's large ones are
+        self.tokens: dict[str, set[str | None]] = {}  # by host, what came as Authorization
+        self.refusal: tuple[int, str] | None = None  # HTTP status and the hub's code for every answer
+        self.held, self.released = threading.Event(), threading.Event()
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": self}))
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    @contextlib.contextmanager
+    def running(self):
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield self
+        finally:
+            self.released.set()
+            self.server.shutdown()
+            self.server.server_close()
+
+    def fetched(self, name: str) -> list[tuple[int, int]]:
+        """(first byte, bytes sent) of each request for more than a header."""
+        return [(first, sent) for asked, first, sent in self.asked if asked == name]
+
+    def size(self, name: str) -> int:
+        return (self.folder / name).stat().st_size
+
+
+class Handler(BaseHTTPRequestHandler):
+    hub: Hub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        hub, path = self.hub, unquote(urlsplit(self.path).path)
+        host = self.headers["Host"].split(":")[0]
+        if hub.repository in path:  # the library asks for other things too
+            hub.tokens.setdefault(host, set()).add(self.headers.get("Authorization"))
+        if hub.refusal:
+            return self.refuse(*hub.refusal)
+        if found := re.fullmatch(rf"/api/models/{hub.repository}(?:/revision/(\w+))?", path):
+            commit = found[1] or hub.commit
+            return self.listing(commit) if commit in hub.commits else self.refuse(404, "RevisionNotFound")
+        if found := re.fullmatch(rf"/{hub.repository}/resolve/(\w+)/(.+)", path):
+            if found[1] not in hub.commits:
+                return self.refuse(404, "RevisionNotFound")
+            if found[2] not in hub.names:
+                return self.refuse(404, "EntryNotFound")
+            if hub.elsewhere and host != "localhost":
+                return self.answer(302, b"", {"Location": hub.url.replace("127.0.0.1", "localhost") + self.path})
+            return self.file(found[2])
+        return self.refuse(404, "RepoNotFound")
+
+    def refuse(self, status: int, code: str) -> None:
+        self.answer(status, b'{"error": "no"}', {"X-Error-Code": code})
+
+    def listing(self, commit: str) -> None:
+        files = []
+        for name in self.hub.names:
+            size = self.hub.size(name)
+            lfs = {"sha256": self.hub.hashes[name], "size": size, "pointerSize": 130}
+            files.append({"rfilename": name, "size": size, "lfs": lfs if name.endswith(".safetensors") else None})
+        listing = {"id": self.hub.repository, "modelId": self.hub.repository, "sha": commit, "siblings": files}
+        self.answer(200, json.dumps(listing).encode(), {"Content-Type": "application/json"})
+
+    def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def file(self, name: str) -> None:
+        hub = self.hub
+        content = hub.changed.get(name, (hub.folder / name).read_bytes())
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        first = int(asked[1]) if asked else 0
+        body = content[first : int(asked[2]) + 1 if asked and asked[2] else None]
+        header_only = bool(asked and asked[2])
+        sent = len(body)
+        if not header_only:
+            sent = min(sent, hub.cut.pop(name, sent), hub.hold.get(name, sent))
+            hub.asked.append((name, first, sent))
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", f'"{hub.hashes[name]}"')
+        self.send_header("X-Repo-Commit", hub.commit)
+        if asked:
+            self.send_header("Content-Range", f"bytes {first}-{first + len(body) - 1}/{len(content)}")
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):  # who was killed does not listen
+            self.wfile.write(body[:sent])
+            self.wfile.flush()
+            if sent < len(body):
+                if name in hub.hold:
+                    hub.held.set()
+                    hub.released.wait(60)
+                self.close_connection = True
