@@ -1,8 +1,12 @@
+import signal
 from pathlib import Path
 
 import pytest
 
 from mova.tiny import write_tiny
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would the programs that the tests start and stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -103,6 +104,8 @@ def test_a_mistake_is_told_in_one_sentence_before_anything_is_loaded(
 def test_an_interruption_leaves_nothing_behind(tiny_checkpoint, tmp_path, how):
     command = [sys.executable, "-m", "mova", *arguments(tiny_checkpoint, tmp_path / "clip.mp4", "--steps", "100000")]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
+        guard = threading.Timer(300, process.kill)  # one that does not listen must not hold up the tests
+        guard.start()
         seen = b""
         while b"1/100000" not in seen:  # a step is done: the model is at work
             byte = process.stderr.read(1)
@@ -112,6 +115,7 @@ def test_an_interruption_leaves_nothing_behind(tiny_checkpoint, tmp_path, how):
         process.send_signal(how)
         rest = process.stderr.read().decode()
         assert process.wait(30) == 130
+        guard.cancel()
     assert "stopped; nothing was written" in rest and "Traceback" not in rest
     assert not list(tmp_path.iterdir())
 
