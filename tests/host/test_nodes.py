@@ -120,6 +120,34 @@ def test_pictures_are_encoded_in_their_places(server, files, first, last):
     assert empty["video"].shape == (2, 16, 3, 8, 12) and empty["audio"].shape == (2, 128, audio_latents(9, 24.0))
 
 
+@pytest.mark.parametrize(
+    ("picture", "clip", "said"),
+    [
+        (
+            (720, 1280),
+            (640, 352),
+            "69% of the first picture (720 x 1280) is cropped away; for all of it take width 352",
+        ),
+        ((768, 768), (640, 352), "45% of the first picture (768 x 768) is cropped away; for all of it take width 480"),
+        (
+            (1280, 720),
+            (352, 640),
+            "69% of the first picture (1280 x 720) is cropped away; for all of it take width 640",
+        ),
+        ((3840, 2160), (640, 352), None),
+        ((1024, 768), (640, 352), None),
+    ],
+)
+def test_it_is_said_if_much_of_a_picture_is_cropped_away(server, files, picture, clip, said):
+    save_file({"images": torch.zeros(1, picture[1], picture[0], 3)}, files / "input/start_image.safetensors")
+    graph = Graph()
+    image = ref(graph.add("ProbeImages", file="start_image.safetensors", sample_rate=48000))
+    node = conditioning(graph, width=clip[0], height=clip[1], length=1, start_image=image)
+    graph.add("ProbeSaveConditioning", conditioning=ref(node), name="c.st")
+    notices = [text for number, text in run(server, graph).notices if number == node]
+    assert len(notices) == (said is not None) and all(text.startswith(said) for text in notices)
+
+
 def test_latents_come_apart_and_together_with_their_masks(server, files):
     parts = {"video": numbers("v", 1, 16, 3, 8, 12), "audio": numbers("a", 1, 128, 11)}
     masks = {"video_mask": torch.rand(1, 1, 3, 8, 12), "audio_mask": torch.rand(1, 1, 11)}

@@ -2,44 +2,20 @@
 
 import itertools
 import json
-import wave
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from golden import drawn
-from graphs import CONFIG
-from PIL import Image
-from safetensors.torch import save_file
+from small_workflows import NAMES, SMALL_INPUTS, SMALL_NODES, write_media
 
-from mova.media import read_clip, read_clip_info, write_clip
+from mova.media import read_clip, read_clip_info
 from workflows.build import canvas_form
 from workflows.pages import WORKFLOWS
 from workflows.to_api import to_api
 
 ROOT = Path(__file__).parents[2]
-NAMES = [describe.__name__ for describe in WORKFLOWS]
 STALE = "this file is not what it is made from: run python -m workflows.build"
 
-# What stands for the released models and the user's files, and a small size; linked inputs stay as they are.
-SMALL_INPUTS = {
-    "MOVAModelLoader": {"high_noise": "mova_high.safetensors", "low_noise": "mova_low.safetensors"},
-    "MOVAAudioVAELoader": {"vae_name": "MOVA-golden/audio_vae"},
-    "MOVALoraLoader": {"lora_name": "small.safetensors"},
-    "MOVAConditioning": {"width": 48, "height": 32, "length": 9},
-    "ImageScale": {"width": 48, "height": 32},
-    "ImageFromBatch": {"length": 9},
-    "PrimitiveInt": {"value": 9},
-    "MOVAJointSampler": {"steps": 4},
-    "MOVAScheduler": {"steps": 4},
-    "SplitSigmas": {"step": 2},
-    "LoadImage": {"image": "small.png"},
-    "LoadVideo": {"file": "small.mp4"},
-    "LoadAudio": {"audio": "small.wav"},
-}
-# Nodes with the same outputs: ComfyUI knows both models in their released size only.
-SMALL_NODES = {"VAELoader": "ProbeWanVAE", "CLIPLoader": "ProbeClip"}
 seeds = itertools.count(1000)
 
 
@@ -50,20 +26,7 @@ def definitions(server):
 
 @pytest.fixture(scope="module")
 def media(server, files):
-    """A picture, a clip of 12 frames of 96 x 64, a sound of 0.3 seconds, and a LoRA, where the workflows look."""
-    Image.linear_gradient("L").save(server.base / "input/small.png")
-    ramp = torch.linspace(0, 200, 96).byte().expand(12, 64, 96) + torch.arange(12, dtype=torch.uint8)[:, None, None] * 4
-    write_clip(server.base / "input/small.mp4", ramp[..., None].expand(-1, -1, -1, 3).contiguous(), 24.0, None)
-    tone = (8000 * np.sin(np.arange(13230) * 2 * np.pi * 440 / 44100)).astype(np.int16)
-    with wave.open(str(server.base / "input/small.wav"), "wb") as file:
-        file.setparams((2, 2, 44100, 0, "NONE", ""))
-        file.writeframes(np.repeat(tone, 2).tobytes())
-    width, layer = CONFIG["video_dit"]["dim"], "video_dit.blocks.0.self_attn.q"
-    down, up = torch.from_numpy(drawn("down", (4, width))), torch.from_numpy(drawn("up", (width, 4)))
-    folder = server.base / "models/loras"
-    folder.mkdir(exist_ok=True)
-    lora = {f"{layer}.lora_A.weight": down.float(), f"{layer}.lora_B.weight": up.float()}
-    save_file(lora, folder / "small.safetensors")
+    write_media(server.base)
     return server.base / "input"
 
 

@@ -1,0 +1,145 @@
+"""ComfyUI's page in a real browser: what a user sees and clicks. Chromium, driven by playwright."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from client import Server
+from small_workflows import SMALL_INPUTS, SMALL_NODES
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+# No GPU and, in a container, no sandbox; and nothing that asks the network by itself.
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--mute-audio"),
+]
+# As of a user who has been here before: no tour, nothing that lies over the canvas.
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.InstalledVersion": "1.40.0",
+    "Comfy.Minimap.Visible": False,
+}
+FULL_HD = {"width": 1920, "height": 1080}
+READY = "() => window.app?.graph?._nodes?.length && window.app.extensionManager?.workflow?.activeWorkflow"
+# Does in the page what a user does with the widgets, and puts the tests' nodes in place of loaders.
+MAKE_SMALL = """({nodes, inputs}) => {
+  for (const node of [...app.graph._nodes]) {
+    if (nodes[node.type]) {
+      const other = LiteGraph.createNode(nodes[node.type])
+      other.pos = [...node.pos]
+      app.graph.add(other)
+      for (const link of [...(node.outputs[0].links ?? [])].map(id => app.graph.links.get(id)))
+        other.connect(0, app.graph.getNodeById(link.target_id), link.target_slot)
+      app.graph.remove(node)
+    }
+    for (const [name, value] of Object.entries(inputs[node.type] ?? {})) {
+      const slot = node.inputs.find(i => i.widget?.name === name)
+      if (slot?.link == null) node.widgets.find(w => w.name === name).value = value
+    }
+  }
+}"""
+
+
+def find_browser() -> Path | str:
+    """Chromium, or why there is no browser to be had."""
+    if importlib.util.find_spec("playwright") is None:
+        return "no playwright: pip install playwright"
+    given = os.environ.get("CHROMIUM")
+    found = next(filter(None, map(shutil.which, [given] if given else NAMES)), None)
+    return Path(found) if found else f"no {given or ', '.join(NAMES)}: set CHROMIUM to the program's path"
+
+
+def launch(playwright: Any, program: Path) -> Any:
+    return playwright.chromium.launch(executable_path=str(program), args=ARGUMENTS)
+
+
+class Tab:
+    """ComfyUI's page, open in a browser; `page` is playwright's."""
+
+    def __init__(
+        self,
+        browser: Any,
+        server: Server,
+        viewport: dict[str, int] = FULL_HD,
+        locale: str = "en",
+        nodes_2: bool = False,
+    ) -> None:
+        for name, value in {**SETTINGS, "Comfy.Locale": locale, "Comfy.VueNodes.Enabled": nodes_2}.items():
+            server.post(f"/settings/{name}", value)
+        self.server = server
+        self.context = browser.new_context(viewport=viewport)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(20_000)
+        self.complaints: list[str] = []  # what the page threw, and what of ours went wrong
+        self.page.on("pageerror", lambda error: self.complaints.append(f"thrown: {error}"))
+        self.page.on("console", lambda m: m.type == "error" and self.note_ours(f"{m.text} {m.location.get('url')}"))
+        self.page.on("response", lambda r: r.status >= 400 and self.note_ours(f"{r.status} {r.url}"))
+        self.page.goto(server.url)
+        self.page.wait_for_function(READY)
+        self.page.get_by_test_id("queue-button").wait_for()
+        self.page.wait_for_timeout(500)  # what is selected before the page has settled is forgotten
+
+    def note_ours(self, text: str) -> None:
+        # The page asks for a help page NODE/en.md first, and for NODE.md when there is none.
+        if re.search("/comfyui-mova/|MOVA", text) and "/en.md" not in text:
+            self.complaints.append(text)
+
+    def ask(self, script: str, value: Any = None) -> Any:
+        return self.page.evaluate(script, value)
+
+    def command(self, name: str) -> None:
+        self.ask("name => app.extensionManager.command.execute(name)", f"Comfy.{name}")
+
+    def show_templates(self) -> None:
+        self.command("BrowseTemplates")
+        self.page.get_by_text("comfyui-mova", exact=True).click()
+
+    def open_template(self, name: str) -> None:
+        """As a user does: Templates, comfyui-mova, a click on the card."""
+        self.ask("() => app.graph.clear()")
+        self.show_templates()
+        self.page.get_by_test_id(f"template-workflow-{name}").click()
+        self.page.wait_for_function(READY)
+        self.page.get_by_test_id("template-workflows-content").wait_for(state="hidden")
+
+    def open_file(self, path: Path) -> None:
+        """As a file that is dropped on the page."""
+        workflow = json.loads(path.read_text(encoding="utf-8"))
+        self.ask("([data, name]) => app.loadGraphData(data, true, true, name)", [workflow, path.stem])
+
+    def view(self, scale: float) -> None:
+        """Show the graph at this scale, from its upper left corner."""
+        self.ask(
+            "scale => { app.canvas.ds.scale = scale; app.canvas.ds.offset = [80 / scale, 80 / scale];"
+            " app.canvas.setDirty(true, true) }",
+            scale,
+        )
+        self.page.wait_for_timeout(300)
+
+    def make_small(self, **inputs: Any) -> None:
+        """Small models and sizes in the graph that is open; `inputs` by node type, beside SMALL_INPUTS."""
+        given = {kind: {**SMALL_INPUTS.get(kind, {}), **inputs.get(kind, {})} for kind in {*SMALL_INPUTS, *inputs}}
+        self.ask(MAKE_SMALL, {"nodes": SMALL_NODES, "inputs": given})
+
+    def press_run(self) -> None:
+        self.page.get_by_test_id("queue-button").click()
+
+    def select_new(self, kind: str) -> None:
+        """A graph of one new node, which is selected."""
+        self.ask(
+            "kind => { app.graph.clear(); const node = LiteGraph.createNode(kind); node.pos = [200, 200];"
+            " app.graph.add(node); app.canvas.ds.scale = 1; app.canvas.ds.offset = [100, 100];"
+            " app.canvas.selectNode(node) }",
+            kind,
+        )
+
+    def press_assets(self) -> None:
+        """Open the panel of what was made, or close it."""
+        self.page.get_by_text("Assets", exact=True).first.click()
+
+    def close(self) -> None:
+        self.context.close()

@@ -1,0 +1,91 @@
+"""The shipped workflows with small models and sizes: what stands for the released models and the user's files."""
+
+import json
+import shutil
+import wave
+from pathlib import Path
+
+import numpy as np
+import torch
+from golden import drawn
+from graphs import CONFIG
+from PIL import Image
+from safetensors.torch import save_file
+
+from mova.media import write_clip
+from workflows.pages import WORKFLOWS
+
+WORKFLOWS_FOLDER = Path(__file__).parents[2] / "workflows"
+NAMES = [describe.__name__ for describe in WORKFLOWS]
+# Values of widgets by the node's type; linked inputs stay as they are.
+SMALL_INPUTS = {
+    "MOVAModelLoader": {"high_noise": "mova_high.safetensors", "low_noise": "mova_low.safetensors"},
+    "MOVAAudioVAELoader": {"vae_name": "MOVA-golden/audio_vae"},
+    "MOVALoraLoader": {"lora_name": "small.safetensors"},
+    "MOVAConditioning": {"width": 48, "height": 32, "length": 9},
+    "ImageScale": {"width": 48, "height": 32},
+    "ImageFromBatch": {"length": 9},
+    "PrimitiveInt": {"value": 9},
+    "MOVAJointSampler": {"steps": 4},
+    "MOVAScheduler": {"steps": 4},
+    "SplitSigmas": {"step": 2},
+    "LoadImage": {"image": "small.png"},
+    "LoadVideo": {"file": "small.mp4"},
+    "LoadAudio": {"audio": "small.wav"},
+}
+# Nodes with the same outputs: ComfyUI knows both models in their released size only.
+SMALL_NODES = {"VAELoader": "ProbeWanVAE", "CLIPLoader": "ProbeClip"}
+
+
+def write_media(base: Path) -> None:
+    """A picture, a clip of 12 frames of 96 x 64, a sound of 0.3 seconds, and a LoRA, where the workflows look."""
+    Image.linear_gradient("L").save(base / "input/small.png")
+    ramp = torch.linspace(0, 200, 96).byte().expand(12, 64, 96) + torch.arange(12, dtype=torch.uint8)[:, None, None] * 4
+    write_clip(base / "input/small.mp4", ramp[..., None].expand(-1, -1, -1, 3).contiguous(), 24.0, None)
+    tone = (8000 * np.sin(np.arange(13230) * 2 * np.pi * 440 / 44100)).astype(np.int16)
+    with wave.open(str(base / "input/small.wav"), "wb") as file:
+        file.setparams((2, 2, 44100, 0, "NONE", ""))
+        file.writeframes(np.repeat(tone, 2).tobytes())
+    width, layer = CONFIG["video_dit"]["dim"], "video_dit.blocks.0.self_attn.q"
+    down, up = torch.from_numpy(drawn("down", (4, width))), torch.from_numpy(drawn("up", (width, 4)))
+    folder = base / "models/loras"
+    folder.mkdir(exist_ok=True)
+    lora = {f"{layer}.lora_A.weight": down.float(), f"{layer}.lora_B.weight": up.float()}
+    save_file(lora, folder / "small.safetensors")
+
+
+FOLDERS = {  # in which a node's files are
+    "MOVAModelLoader": "models/diffusion_models",
+    "VAELoader": "models/vae",
+    "MOVAAudioVAELoader": "models/vae",
+    "CLIPLoader": "models/text_encoders",
+    "MOVALoraLoader": "models/loras",
+    "MOVALoadConditioning": "output",
+    "LoadImage": "input",
+    "LoadVideo": "input",
+    "LoadAudio": "input",
+}
+
+
+def named_files(base: Path) -> list[Path]:
+    """Where the files belong that the workflows name as they are shipped."""
+    found = set()
+    for name in NAMES:
+        canvas = json.loads((WORKFLOWS_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+        for node in canvas["nodes"]:
+            values = [str(value).removesuffix(" [output]") for value in node["widgets_values"]]
+            found |= {base / FOLDERS[node["type"]] / v for v in values if node["type"] in FOLDERS and "." in v}
+    return sorted(found)
+
+
+def write_named(base: Path) -> list[Path]:
+    """Put small files in those places, enough to open the workflows; the media are those of write_media."""
+    paths = named_files(base)
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        medium = base / f"input/small{path.suffix}"
+        if path.parent.name == "input":
+            shutil.copy(medium, path)
+        else:
+            save_file({"nothing": torch.zeros(1)}, path)
+    return paths
