@@ -4,6 +4,8 @@
 class MovaError(ValueError):
     """An input from outside is wrong. The message is one sentence meant for the user, shown without a traceback."""
 
+    __module__ = "mova"  # ComfyUI shows it before the message; else that would be the whole path of the pack
+
 
 class Cancelled(Exception):
     """The user stopped the run between two model evaluations."""

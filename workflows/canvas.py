@@ -1,4 +1,9 @@
-"""A page of ComfyUI's canvas being written: groups from left to right, in each the nodes from top to bottom."""
+"""A page of ComfyUI's canvas being written: columns of groups, in each group the nodes from top to bottom.
+
+Heights are those of ComfyUI's "Nodes 2.0", whose widgets and notes are higher than the canvas's own. As ComfyUI opens
+a page it fits it into three quarters of the window, and below a scale of 0.57 it draws no text: to be read at once in
+a window of 1920 x 1080, a page is at most 2520 wide and 1430 high.
+"""
 
 import math
 import uuid
@@ -8,9 +13,12 @@ from typing import Any, NamedTuple
 from .to_api import Input, inputs_of
 
 GAP, PADDING, TITLE, GROUP_TITLE = 40, 20, 30, 50  # pixels; a node's title stands above its position
-SLOT, WIDGET, TEXT = 22, 30, 180  # heights of a socket, a widget, a multiline text
-LINE, LETTER = 20, 7  # of a note: height of a line, width of a letter
-PREVIEW = {"LoadImage": 300, "LoadVideo": 320, "LoadAudio": 60, "SaveVideo": 420, "PreviewAny": 160}
+SLOT, WIDGET, TEXT = 24, 28, 110  # heights of a socket, a widget, a multiline text
+EDGE, BADGE = 28, 32  # heights of what is around them, and of the name of a pack below them
+LINE, LETTER, NOTE = 20, 7, 88  # of a note: height of a line, width of a letter, least height
+# What a node shows below its widgets: pictures, players, previews of samplers, notices.
+PREVIEW = {"LoadImage": 220, "LoadVideo": 270, "LoadAudio": 60, "SaveVideo": 280, "PreviewAny": 160}
+PREVIEW |= {"MOVAJointSampler": 120, "SamplerCustomAdvanced": 160, "MOVAConditioning": 20, "MOVALoraLoader": 20}
 COLOURS = ["#3f789e", "#88714a", "#5a7a4e", "#8a4f6b", "#6a5a8c", "#4f7f80"]
 CORE_VERSION, PACK, PACK_VERSION = "0.20.1", "comfyui-mova", "0.1.0"  # the oldest that have all of these nodes
 
@@ -33,11 +41,17 @@ class Page:
     groups: list[dict[str, Any]] = field(default_factory=list)
     width: int = 0  # of the nodes in the group that is being filled
 
-    def group(self, title: str, width: int = 420) -> None:
-        """Begin the next group, to the right of the last; what is added goes into it."""
-        x, _, taken, _ = self.groups[-1]["bounding"] if self.groups else (-GAP, 0, 0, 0)
+    def group(self, title: str, width: int = 380, below: bool = False) -> None:
+        """Begin the next group, to the right of the last or below it; what is added goes into it.
+
+        Below, it has the width of the last.
+        """
+        x, y, taken, used = self.groups[-1]["bounding"] if self.groups else (-GAP, 0, 0, 0)
         colour = COLOURS[len(self.groups) % len(COLOURS)]
-        bounding = [x + taken + GAP, 0, width + 2 * PADDING, GROUP_TITLE]
+        if below:
+            width, bounding = self.width, [x, y + used + GAP, taken, GROUP_TITLE]
+        else:
+            bounding = [x + taken + GAP, 0, width + 2 * PADDING, GROUP_TITLE]
         number = len(self.groups) + 1
         self.groups.append(
             {"id": number, "title": title, "bounding": bounding, "color": colour, "font_size": 24, "flags": {}}
@@ -46,10 +60,15 @@ class Page:
 
     def note(self, title: str, text: str) -> None:
         """A note in Markdown, as high as its text needs."""
-        letters = self.width / LETTER
-        lines = sum(max(1, math.ceil(len(shown(line)) / letters)) + line.startswith("#") for line in text.split("\n"))
-        node = self.place("MarkdownNote", title, 60 + lines * LINE, {})
+        lines = sum(self.lines(shown(line)) for line in text.split("\n"))
+        node = self.place("MarkdownNote", title, max(NOTE, 60 + lines * LINE), {})
         node.update(widgets_values=[text], color="#432", bgcolor="#653")
+
+    def lines(self, line: str) -> int:
+        """How many lines a line of Markdown takes: items of lists are indented, headings higher."""
+        item = line.startswith("- ") or line[:1].isdigit()
+        letters = self.width / LETTER - 6 * item
+        return max(1, math.ceil(len(line) / letters)) + line.startswith("#")
 
     def add(
         self, kind: str, title: str | None = None, download: dict[str, str] | None = None, **values: Any
@@ -66,8 +85,15 @@ class Page:
         if unknown or lacking:
             raise ValueError(f"{self.name}: {kind} has no input {unknown or '-'}, and lacks {lacking or '-'}")
         rows = max(sum(not i.is_widget for i in inputs), len(definition["output"]))
-        rows += rows % 2  # so that one output more, in another version of ComfyUI, moves nothing
-        height = 20 + rows * SLOT + sum(TEXT if i.options.get("multiline") else WIDGET for i in inputs if i.is_widget)
+        mine = kind.startswith("MOVA")
+        if not mine:
+            rows += rows % 2  # so that one output more, in another version of ComfyUI, moves nothing
+        height = (
+            EDGE
+            + BADGE * mine
+            + rows * SLOT
+            + sum(TEXT if i.options.get("multiline") else WIDGET for i in inputs if i.is_widget)
+        )
         height += PREVIEW.get(kind, 0) + WIDGET * any(i.values > 1 for i in inputs)
         node = self.place(kind, title, height, {"models": [download]} if download else {})
         node["outputs"] = [

@@ -34,6 +34,13 @@ SIZE = """**640 x 352** and **1280 x 720** are the released sizes; each side mus
 
 **length** is the number of frames, 4 k + 1: 193 are 8 seconds at 24 a second, 97 are 4 seconds."""
 
+CROPPED = (
+    SIZE
+    + """
+
+Pictures are cropped to this shape from their centre: for upright ones take an upright size, such as **352 x 640**."""
+)
+
 SAMPLING = """**50 steps, cfg 5, both shifts 5, boundary 0.9**: the released values.
 
 - cfg 1: half the time, without negative prompt
@@ -51,13 +58,13 @@ class Models(NamedTuple):
 
 
 def about(page: Page, what: str, files: str = FILES % "") -> None:
-    page.group("Read me", 520)
+    page.group("Read me", 420)
     page.note("What this does", what)
     page.note("Which files, and where", files)
 
 
-def load_models(page: Page, dtype: str = "bf16") -> Models:
-    page.group("1  Models", 480)
+def load_models(page: Page, dtype: str = "bf16", width: int = 420) -> Models:
+    page.group("1  Models", width)
     experts = {f"{part}_noise": f"MOVA-360p_{part}_noise_{dtype}.safetensors" for part in ("high", "low")}
     high, low = page.add("MOVAModelLoader", **experts)
     (vae,) = page.add("VAELoader", download=WAN_VAE, vae_name=WAN_VAE["name"])
@@ -74,7 +81,7 @@ def load_clip(page: Page) -> Output:
 
 def encode_text(page: Page, clip: Output, prompt: str, note: str = TWO_PARTS) -> list[Output]:
     """Positive and negative."""
-    page.group("2  Prompt", 460)
+    page.group("2  Prompt", below=True)
     texts = page.add("MOVATextEncode", clip=clip, prompt=prompt)
     page.note("Writing a prompt", note)
     return texts
@@ -95,7 +102,8 @@ def condition(page: Page, texts: list[Output], vae: Output, fps: Output, **value
 
 
 def sample(page: Page, models: Models, conditioned: list[Output], latent: Output | None = None) -> Output:
-    page.group("4  Sampling", 400)
+    page.group("4  Sampling")
+    page.note("Good values", SAMPLING)
     positive, negative, empty = conditioned
     (made,) = page.add(
         "MOVAJointSampler",
@@ -106,7 +114,6 @@ def sample(page: Page, models: Models, conditioned: list[Output], latent: Output
         latent=latent or empty,
         seed=42,
     )
-    page.note("Good values", SAMPLING)
     return made
 
 
@@ -122,7 +129,7 @@ def save(page: Page, images: Output, audio: Output, fps: Output) -> None:
 def decode_and_save(
     page: Page, made: Output, models: Models, fps: Output, decode: Callable[..., Output] = decode_video
 ) -> None:
-    page.group("5  Output", 520)
+    page.group("5  Output", 440)
     video, audio = page.add("MOVASeparateLatent", latent=made)
     images = decode(page, video, models.vae)
     (sound,) = page.add("MOVAAudioDecode", samples=audio, audio_vae=models.audio_vae)
@@ -145,8 +152,8 @@ def image_to_video_and_sound(page: Page) -> None:
     texts = encode_text(page, load_clip(page), GREETING)
     page.group("3  Picture and size")
     fps, image = frame_rate(page), load_image(page, "First picture")
+    page.note("Size and length", CROPPED)
     conditioned = condition(page, texts, models.vae, fps, start_image=image)
-    page.note("Size and length", SIZE + "\n\nThe picture is cropped to this shape from its centre.")
     decode_and_save(page, sample(page, models, conditioned), models, fps)
 
 
@@ -164,13 +171,13 @@ def text_to_video_and_sound(page: Page) -> None:
     texts = encode_text(page, load_clip(page), prompt)
     page.group("3  Picture and size")
     fps = frame_rate(page)
-    conditioned = condition(page, texts, models.vae, fps)
     page.note("Size and length", SIZE)
     page.note(
         "If the clip is one flat colour",
         "- set **text_only_frame** to *none*: no frame is given at all\n- try another seed\n- or make a picture of the "
         "scene with any image model, and use *image_to_video_and_sound*: the surest way",
     )
+    conditioned = condition(page, texts, models.vae, fps)
     decode_and_save(page, sample(page, models, conditioned), models, fps)
 
 
@@ -188,8 +195,8 @@ def first_and_last_frame(page: Page) -> None:
     first, last = load_image(page, "First picture"), load_image(page, "Last picture")
     page.group("3b  Size and length")
     fps = frame_rate(page)
+    page.note("Size and length", CROPPED)
     conditioned = condition(page, texts, models.vae, fps, start_image=first, end_image=last)
-    page.note("Size and length", SIZE + "\n\nBoth pictures are cropped to this shape from their centre.")
     decode_and_save(page, sample(page, models, conditioned), models, fps)
 
 
@@ -203,30 +210,30 @@ def low_memory(page: Page) -> None:
         "Less still: fewer frames (97) in group 3, smaller tiles in group 5.",
         FILES % " --dtype fp8_e4m3_scaled",
     )
-    models = load_models(page, "fp8_e4m3_scaled")
-    page.group("2a  Prompt, once", 460)
-    positive, negative = page.add("MOVATextEncode", clip=load_clip(page), prompt=GREETING)
-    page.add("MOVASaveConditioning", conditioning=positive, filename_prefix="conditioning/positive")
-    page.add("MOVASaveConditioning", conditioning=negative, filename_prefix="conditioning/negative")
-    page.group("2b  Prompt, from then on", 460)
-    texts = [
-        page.add("MOVALoadConditioning", kind, file=f"conditioning/{name}_00001_.conditioning.safetensors [output]")[0]
-        for name, kind in (("positive", "Prompt"), ("negative", "Negative prompt"))
-    ]
     page.note(
-        "How to use the two groups",
-        "1. Queue. The first time only group 2a does its work, and ComfyUI complains that the files of this group are "
+        "How to use groups 2a and 2b",
+        "1. Queue. The first time only group 2a does its work, and ComfyUI complains that the files of group 2b are "
         "not there yet.\n"
-        "2. Press **R**, and choose the two files here.\n"
+        "2. Press **R**, and choose the two files in group 2b.\n"
         "3. Select all of group 2a and mute it (**Ctrl M**). From now on nothing of it is loaded.\n"
         "4. Queue: this makes the clip.\n\n"
         "For another prompt: unmute 2a, write it there, and begin again at 1. Each run of 2a writes new files; their "
         "number goes up.",
     )
+    models = load_models(page, "fp8_e4m3_scaled", 480)
+    page.group("2a  Prompt, once", 480)
+    positive, negative = page.add("MOVATextEncode", clip=load_clip(page), prompt=GREETING)
+    page.add("MOVASaveConditioning", conditioning=positive, filename_prefix="conditioning/positive")
+    page.add("MOVASaveConditioning", conditioning=negative, filename_prefix="conditioning/negative")
+    page.group("2b  Prompt, from then on", below=True)
+    texts = [
+        page.add("MOVALoadConditioning", kind, file=f"conditioning/{name}_00001_.conditioning.safetensors [output]")[0]
+        for name, kind in (("positive", "Prompt"), ("negative", "Negative prompt"))
+    ]
     page.group("3  Picture and size")
     fps, image = frame_rate(page), load_image(page, "First picture")
+    page.note("Size and length", CROPPED)
     conditioned = condition(page, texts, models.vae, fps, start_image=image)
-    page.note("Size and length", SIZE)
 
     def decode_in_tiles(page: Page, latent: Output, vae: Output) -> Output:
         sizes = {"tile_size": 256, "overlap": 64, "temporal_size": 32, "temporal_overlap": 8}
@@ -243,7 +250,7 @@ def lora(page: Page) -> None:
     )
     models = load_models(page)
     clip = load_clip(page)
-    page.group("1b  LoRA", 480)
+    page.group("1b  LoRA", 420)
     high, low, report = page.add(
         "MOVALoraLoader", model_high=models.high, model_low=models.low, lora_name="your_mova_lora.safetensors"
     )
@@ -258,8 +265,8 @@ def lora(page: Page) -> None:
     texts = encode_text(page, clip, GREETING, TWO_PARTS + "\n\nMany LoRAs have a trigger word; put it first.")
     page.group("3  Picture and size")
     fps, image = frame_rate(page), load_image(page, "First picture")
+    page.note("Size and length", CROPPED)
     conditioned = condition(page, texts, models.vae, fps, start_image=image)
-    page.note("Size and length", SIZE)
     made = sample(page, models._replace(high=high, low=low), conditioned)
     decode_and_save(page, made, models, fps)
 
@@ -268,7 +275,7 @@ def sound_for_a_video(page: Page) -> None:
     about(
         page,
         "**Sound for a video that you have.** Its frames are kept as they are; MOVA makes the sound to them.\n\n"
-        "1. Choose the video in group 3a, its part in 3b.\n"
+        "1. Choose the video in group 3a, and how much of it.\n"
         "2. Say in group 2 what is seen and what is to be heard.\n3. Queue.",
     )
     models = load_models(page)
@@ -278,11 +285,19 @@ def sound_for_a_video(page: Page) -> None:
         "A glass falls from a table onto a stone floor and shatters; splinters ring. The room echoes faintly.",
         "Describe the video too, not only the sound: the prompt guides both.",
     )
-    page.group("3a  Video")
+    page.group("3a  Video and length")
     (video,) = page.add("LoadVideo", file="your_video.mp4")
     images, _, fps, *_ = page.add("GetVideoComponents", video=video)
-    page.group("3b  Length and size")
     (frames,) = page.add("ImageFromBatch", "Length: this many frames", image=images, batch_index=0, length=193)
+    page.note(
+        "Size and length",
+        "**length** must be 4 k + 1 and not more frames than the video has: 193 are 8 seconds at 24 a second, 97 are "
+        "4. Begin later with **batch_index**.\n\n"
+        "**640 x 352** and **1280 x 720** are the released sizes. Only MOVA sees the video in this size: the clip "
+        "is saved with the frames as they were.\n\n"
+        "The rate is the video's own; MOVA was trained at 24.",
+    )
+    page.group("3b  Size")
     (scaled,) = page.add(
         "ImageScale",
         "Size that MOVA sees",
@@ -293,21 +308,13 @@ def sound_for_a_video(page: Page) -> None:
         crop="center",
     )
     width, height, length = page.add("GetImageSize", image=scaled)
-    page.note(
-        "Size and length",
-        "**length** must be 4 k + 1 and not more frames than the video has: 193 are 8 seconds at 24 a second, 97 are "
-        "4. Begin later with **batch_index**.\n\n"
-        "**640 x 352** and **1280 x 720** are the released sizes. Only MOVA sees the video in this size: the clip "
-        "is saved with the frames as they were.\n\n"
-        "The rate is the video's own; MOVA was trained at 24.",
-    )
-    page.group("3c  The video as a latent")
+    page.group("3c  The video as a latent", below=True)
     size = {"width": width, "height": height, "length": length, "start_image": scaled}
     conditioned = condition(page, texts, models.vae, fps, **size)
     (kept,) = page.add("VAEEncode", pixels=scaled, vae=models.vae)
     (latent,) = page.add("MOVACombineLatent", video=kept, audio=conditioned[2], keep_video=True)
     made = sample(page, models, conditioned, latent)
-    page.group("5  Output", 520)
+    page.group("5  Output", 440)
     _, audio = page.add("MOVASeparateLatent", latent=made)
     (sound,) = page.add("MOVAAudioDecode", samples=audio, audio_vae=models.audio_vae)
     save(page, frames, sound, fps)
@@ -327,22 +334,23 @@ def video_for_a_sound(page: Page) -> None:
         'A crayon drawing comes alive: the girl in the pink dress looks at us and says: "Hello! What a day!"',
         "Write the words that are spoken in your sound, and say who speaks them.",
     )
-    page.group("3a  Sound, picture and length")
-    fps = frame_rate(page)
-    (length,) = page.add("PrimitiveInt", "Length in frames", value=193)
+    page.group("3a  Sound and picture")
     (audio,) = page.add("LoadAudio", audio="your_sound.wav")
     image = load_image(page, "First picture")
+    page.group("3b  Size and length", below=True)
+    fps = frame_rate(page)
+    (length,) = page.add("PrimitiveInt", "Length in frames", value=193)
     page.note(
         "Size and length",
-        SIZE + "\n\nA longer sound is cut, a shorter one is followed by silence. MOVA hears it in mono; the clip is "
+        CROPPED + "\n\nA longer sound is cut, a shorter one is followed by silence. MOVA hears it in mono; the clip is "
         "saved with the sound as it was.",
     )
-    page.group("3b  The sound as a latent")
+    page.group("3c  The sound as a latent")
     conditioned = condition(page, texts, models.vae, fps, length=length, start_image=image)
     (kept,) = page.add("MOVAAudioEncode", audio=audio, audio_vae=models.audio_vae, length=length, fps=fps)
     (latent,) = page.add("MOVACombineLatent", video=conditioned[2], audio=kept, keep_audio=True)
     made = sample(page, models, conditioned, latent)
-    page.group("5  Output", 520)
+    page.group("5  Output", 440)
     video, _ = page.add("MOVASeparateLatent", latent=made)
     save(page, decode_video(page, video, models.vae), audio, fps)
 
@@ -355,12 +363,7 @@ def advanced(page: Page) -> None:
     )
     models = load_models(page)
     texts = encode_text(page, load_clip(page), GREETING)
-    page.group("3  Picture and size")
-    fps, image = frame_rate(page), load_image(page, "First picture")
-    positive, negative, latent = condition(page, texts, models.vae, fps, start_image=image)
-    page.note("Size and length", SIZE)
-
-    page.group("4a  Noise levels", 400)
+    page.group("3a  Noise levels")
     (sigmas,) = page.add("MOVAScheduler", steps=50, shift=5.0)
     high_sigmas, low_sigmas = page.add("SplitSigmas", "Steps of the high-noise expert", sigmas=sigmas, step=18)
     (sampler,) = page.add("KSamplerSelect", sampler_name="euler")
@@ -369,21 +372,25 @@ def advanced(page: Page) -> None:
         "The low-noise expert takes over where the noise falls below **0.9**. With shift 5 that is\n\n"
         "- step **18** of 50\n- step 11 of 30\n- step 8 of 20",
     )
+    page.group("3b  Picture and size")
+    fps, image = frame_rate(page), load_image(page, "First picture")
+    page.note("Size and length", CROPPED)
+    positive, negative, latent = condition(page, texts, models.vae, fps, start_image=image)
 
     def denoise(expert: Output, noise: Output, sigmas: Output, latent: Output) -> Output:
         (guider,) = page.add("MOVAGuider", model=expert, positive=positive, negative=negative, cfg=5.0, bridge_cfg=2.0)
         parts = {"noise": noise, "guider": guider, "sampler": sampler, "sigmas": sigmas, "latent_image": latent}
         return page.add("SamplerCustomAdvanced", **parts)[0]
 
-    page.group("4b  High-noise expert", 400)
-    latent = denoise(models.high, page.add("RandomNoise", noise_seed=42)[0], high_sigmas, latent)
+    page.group("4a  High-noise expert")
     page.note(
         "Bridge guidance",
         "**bridge_cfg** above 1 ties sound and picture closer (lip sync), at some cost in speech quality. 2 is a "
         "start, not a published value; 1 is ordinary guidance.\n\n"
         "It takes a third evaluation in each step, but none if it equals **cfg**.",
     )
-    page.group("4c  Low-noise expert", 400)
+    latent = denoise(models.high, page.add("RandomNoise", noise_seed=42)[0], high_sigmas, latent)
+    page.group("4b  Low-noise expert")
     latent = denoise(models.low, page.add("DisableNoise")[0], low_sigmas, latent)
     decode_and_save(page, latent, models, fps)
 
