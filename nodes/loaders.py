@@ -106,7 +106,10 @@ def read_folder(folder: Path, expert: str) -> Expert:
         place = folder / (places[part] or part)
         config[part] = read_json(place / "config.json")
         weights, prefix = open_weights(place), "" if part == "video_dit" else f"{part}."
-        state |= {prefix + name: tensor for name, tensor in weights.read(weights.tensors)}
+        for file in dict.fromkeys(weights.files.values()):
+            # By the host: with dynamic VRAM its tensors know their place in the file, and are read from there right
+            # into the device's memory.
+            state |= {prefix + name: tensor for name, tensor in comfy.utils.load_torch_file(str(file)).items()}
     return Expert(str(folder), state, config, {})
 
 
