@@ -1,7 +1,7 @@
 """What each weight format costs in exactness, and which layers are worth keeping in bf16: video and audio apart.
 
     python benchmarks/quantization.py                 # one forward: every format, every choice of kept layers
-    python benchmarks/quantization.py --latents --kept "audio tower"   # 20 guided steps, as the files are
+    python benchmarks/quantization.py --latents --kept "audio tower" --as-files   # 20 guided steps, as the files are
 
 The model is random, with the outliers that large diffusion transformers have (see `outliers`); errors are of the whole
 tensor, |found - wanted| / |wanted| in the Euclidean norm, against the same weights (rounded to bf16, as they are
@@ -12,6 +12,7 @@ units. "both": the layers' inputs too, as ComfyUI does on a GPU that has them.
 import argparse
 import contextlib
 import copy
+import functools
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -26,7 +27,8 @@ sys.path.insert(0, str(ROOT))
 from mova import JointModel, MovaConfig
 from mova.config import BridgeConfig, TowerConfig
 from mova.guidance import Guidance, guided
-from mova.quantize import FORMATS
+from mova.quantize import FORMATS, format_of
+from mova.quantize_formats import Format
 from mova.sampling import euler
 from mova.schedule import sigmas
 
@@ -106,27 +108,29 @@ def inputs(grid: tuple[int, int, int] = (3, 16, 16)) -> dict[str, Tensor]:
     return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
-def rounded_inputs(format_name: str, x: Tensor) -> Tensor:
+Chosen = Callable[[str], Format]  # the format of a layer's matrix, by the matrix's name
+
+
+def rounded_inputs(chosen: Format, x: Tensor) -> Tensor:
     """What the host's matrix units see of a layer's input."""
-    if format_name == "fp8_e4m3_scaled":  # the host's scale is 1 if the file gives none
+    if chosen is FORMATS["fp8_e4m3_scaled"]:  # the host's scale is 1 if the file gives none
         return x.clamp(-448, 448).to(torch.float8_e4m3fn).float()
-    chosen = FORMATS[format_name]
     return chosen.decode(chosen.encode(x.flatten(0, -2))).view_as(x)
 
 
-def rounded_weights(model: JointModel, format_name: str) -> dict[str, Tensor]:
-    """Every linear layer's matrix as the format stores it."""
-    chosen = FORMATS[format_name]
-    return {
-        name: chosen.decode(chosen.encode(layer.weight))
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear) and layer.weight.shape[1] % chosen.divisors[1] == 0
-    }
+def rounded_weights(model: JointModel, chosen: Chosen) -> dict[str, Tensor]:
+    """Every linear layer's matrix as its format stores it."""
+    found = {}
+    for name, layer in model.named_modules():
+        stored_as = chosen(f"{name}.weight")
+        if isinstance(layer, nn.Linear) and layer.weight.shape[1] % stored_as.divisors[1] == 0:
+            found[name] = stored_as.decode(stored_as.encode(layer.weight))
+    return found
 
 
 @contextlib.contextmanager
 def quantised(
-    model: JointModel, format_name: str, weights: dict[str, Tensor], wanted: str, kept: str | None, both: bool
+    model: JointModel, chosen: Chosen, weights: dict[str, Tensor], wanted: str, kept: str | None, both: bool
 ) -> Iterator[JointModel]:
     """The model while those layers of `wanted` that do not match `kept` are rounded; both: their inputs, too."""
     before, hooks = {}, []
@@ -136,7 +140,8 @@ def quantised(
         layer = model.get_submodule(name)
         before[name], layer.weight.data = layer.weight.data, rounded
         if both:
-            hooks.append(layer.register_forward_pre_hook(lambda _, args: (rounded_inputs(format_name, args[0]),)))
+            seen = functools.partial(rounded_inputs, chosen(f"{name}.weight"))
+            hooks.append(layer.register_forward_pre_hook(lambda _, args, seen=seen: (seen(args[0]),)))
     yield model
     for name, weight in before.items():
         model.get_submodule(name).weight.data = weight
@@ -191,6 +196,7 @@ def main() -> None:
     arguments.add_argument("--latents", action="store_true", help="20 guided steps instead of one forward")
     arguments.add_argument("--formats", nargs="+", default=list(FORMATS), choices=list(FORMATS))
     arguments.add_argument("--kept", nargs="+", default=list(KEPT), choices=list(KEPT), help="which choices to try")
+    arguments.add_argument("--as-files", action="store_true", help="int8 with the video's ffn.2 in fp8, as in files")
     arguments.add_argument("--massive", type=float, default=100.0, help="of the MLPs' hidden layers (see outliers)")
     options = arguments.parse_args()
     model = JointModel(SIZES).requires_grad_(False)
@@ -200,11 +206,12 @@ def main() -> None:
     print("| stored as, kept in bf16, rounded | video | audio |\n| --- | --- | --- |")
     row("bf16, all computed in bf16", run, copy.deepcopy(model).bfloat16(), wanted)
     for name in options.formats:
-        weights = rounded_weights(model, name)
+        chosen = functools.partial(format_of, name) if options.as_files else lambda _, name=name: FORMATS[name]
+        weights = rounded_weights(model, chosen)
         for both in (False, True):
             for choice in options.kept:
                 layers = ".*" if choice == "nothing at all" else BLOCKS
-                with quantised(model, name, weights, layers, KEPT[choice], both) as rounded:
+                with quantised(model, chosen, weights, layers, KEPT[choice], both) as rounded:
                     row(f"{name}, {choice}, {'both' if both else 'weights'}", run, rounded, wanted)
 
 

@@ -2,7 +2,7 @@
 
 A layer's matrix `x.weight` becomes `x.weight` in few bits and its scales `x.weight_scale` (and `_2`); the file's
 metadata names the format of each layer, as ComfyUI's QUANTIZATION.md says. All else stays in bf16. docs/quantization.md
-tells which layers do, and why.
+tells which layers do, and why, and why an int8 file holds one layer of each block in fp8.
 """
 
 import json
@@ -48,7 +48,7 @@ FORMATS = {
         error=1.0625 / 6,
     ),
     "int8": Format(
-        "8-bit integers on rotated inputs, one scale a row: multiplied in int8 from Turing on",
+        "8-bit integers on rotated inputs, one scale a row: multiplied in int8 from Turing on; ffn.2 is in fp8",
         "0.28.0",
         "int8_tensorwise",
         formats.int8_sizes,
@@ -71,6 +71,9 @@ LAYERS = {
     ),
 }
 
+# A hidden channel of an MLP can be so large, and its weights so small, that rounding to integers takes them away.
+IN_FP8 = re.compile(r"blocks\.\d+\.ffn\.2\.weight")
+
 
 def layout(
     format_name: str, tensor_name: str, shape: tuple[int, ...], part: str
@@ -79,7 +82,7 @@ def layout(
 
     `part` is "high_noise", "low_noise" or "text_encoder". Raises MovaError for an unknown format or part.
     """
-    chosen = find(format_name)
+    chosen = format_of(format_name, tensor_name)
     if not is_quantised(chosen, tensor_name, shape, part):
         return {tensor_name: ("BF16", tuple(shape))}
     rows, columns = shape
@@ -88,7 +91,7 @@ def layout(
 
 def encode(format_name: str, tensor_name: str, tensor: Tensor, part: str) -> dict[str, Tensor]:
     """The tensors that layout announces, on the CPU. Raises MovaError if a weight to be quantised is not finite."""
-    chosen = find(format_name)
+    chosen = format_of(format_name, tensor_name)
     if not is_quantised(chosen, tensor_name, tuple(tensor.shape), part):
         return {tensor_name: tensor.bfloat16()}
     if not torch.isfinite(formats.absmax(tensor)):
@@ -98,7 +101,7 @@ def encode(format_name: str, tensor_name: str, tensor: Tensor, part: str) -> dic
 
 def decode(format_name: str, tensor_name: str, tensors: Mapping[str, Tensor], part: str) -> Tensor:
     """The float32 tensor that ComfyUI computes with, from what encode gave (other entries are ignored)."""
-    chosen = find(format_name)
+    chosen = format_of(format_name, tensor_name)
     if tensor_name + "_scale" not in tensors:
         return tensors[tensor_name].float()
     names = chosen.sizes((1, chosen.divisors[1]))
@@ -107,11 +110,10 @@ def decode(format_name: str, tensor_name: str, tensors: Mapping[str, Tensor], pa
 
 def metadata(format_name: str, shapes: Mapping[str, tuple[int, ...]], part: str) -> dict[str, str]:
     """What the file's metadata must say for ComfyUI to know its layers; `shapes` are those of the source's tensors."""
-    chosen = find(format_name)
     layers = {
         name.removesuffix(".weight"): {"format": chosen.host_name, **dict(chosen.settings)}
         for name, shape in shapes.items()
-        if is_quantised(chosen, name, shape, part)
+        if is_quantised(chosen := format_of(format_name, name), name, shape, part)
     }
     return {"_quantization_metadata": json.dumps({"format_version": "1.0", "layers": layers})}
 
@@ -125,6 +127,11 @@ def find(format_name: str) -> Format:
     if format_name not in FORMATS:
         raise MovaError(f"There is no format called {format_name!r}; choose one of {', '.join(FORMATS)}.")
     return FORMATS[format_name]
+
+
+def format_of(format_name: str, tensor_name: str) -> Format:
+    """How a file of that format stores this tensor, if it quantises it."""
+    return FORMATS["fp8_e4m3_scaled"] if format_name == "int8" and IN_FP8.fullmatch(tensor_name) else find(format_name)
 
 
 def is_quantised(chosen: Format, tensor_name: str, shape: tuple[int, ...], part: str) -> bool:

@@ -22,7 +22,7 @@ from mova.safetensors_header import DTYPE_BITS
 ROOT = Path(__file__).parents[1]
 MANIFEST = json.loads((FIXTURES / "checkpoint_manifest.json").read_text())["tensors"]
 PART = "high_noise"
-LAYER = "blocks.7.ffn.2.weight"
+LAYER = "blocks.7.ffn.0.weight"
 FORMATS = list(quantize.FORMATS)
 STORED = {torch.uint8: "U8", torch.int8: "I8", torch.float8_e4m3fn: "F8_E4M3", torch.float32: "F32"}
 
@@ -74,7 +74,7 @@ def test_encoding_leaves_the_source_alone(format_name):
 def test_weights_that_are_no_numbers_are_refused(format_name, bad):
     w = weights(32, 256)
     w[3, 5] = bad
-    with pytest.raises(MovaError, match=r"ffn\.2\.weight holds weights that are not finite"):
+    with pytest.raises(MovaError, match=r"ffn\.0\.weight holds weights that are not finite"):
         quantize.encode(format_name, LAYER, w, "high_noise")
 
 
@@ -102,6 +102,28 @@ def test_the_matrices_of_video_blocks_and_bridge_are_quantised_and_nothing_else(
         for name, shape in released().items():
             kept = quantize.layout(format_name, name, shape, "high_noise") == {name: ("BF16", shape)}
             assert kept == (name.removesuffix(".weight") not in few)
+
+
+def test_int8_files_hold_the_second_matrix_of_the_video_mlps_in_fp8():
+    """One channel 1000 times larger than the others, with weights as much smaller, is still about right."""
+    w = weights(64, 512)
+    w[:, 7] /= 1000
+    name = "blocks.7.ffn.2.weight"
+    stored = quantize.encode("int8", name, w, PART)
+    assert {key: tensor.dtype for key, tensor in stored.items()} == {
+        name: torch.float8_e4m3fn,
+        f"{name}_scale": torch.float32,
+    }
+    x = torch.ones(512)
+    x[7] = 1000
+    wanted = w @ x
+    fp8 = quantize.decode("int8", name, stored, PART) @ x
+    int8 = quantize.decode("int8", LAYER, quantize.encode("int8", LAYER, w, PART), PART) @ x
+    assert 4 * (fp8 - wanted).norm() < (int8 - wanted).norm()
+    layers = json.loads(quantize.metadata("int8", released(), PART)["_quantization_metadata"])["layers"]
+    in_fp8 = {layer for layer, told in layers.items() if told == {"format": "float8_e4m3fn"}}
+    assert in_fp8 == {f"blocks.{i}.ffn.2" for i in range(40)}
+    assert {told["format"] for layer, told in layers.items() if layer not in in_fp8} == {"int8_tensorwise"}
 
 
 def test_the_text_encoder_keeps_its_embeddings_and_norms():
