@@ -23,6 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MovaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("mova"):
+            raise
+        package = {"PIL": "pillow"}.get(error.name, error.name)
+        print(f"error: this needs {package}; run {sys.executable} -m pip install {package}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"\nstopped; {getattr(options, 'stopped', 'nothing was written.')}", file=sys.stderr)
         return 130

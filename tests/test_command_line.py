@@ -126,3 +126,10 @@ def test_help_is_quick_and_an_unknown_path_is_told(tmp_path, capsys):
     assert time.perf_counter() - start < 20
     assert main(["info", str(tmp_path / "gone.mp4")]) == 1
     assert "gone.mp4" in capsys.readouterr().err
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it(tiny_checkpoint, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffusers", None)  # as if it were not installed: importing it fails
+    assert main(["convert", str(tiny_checkpoint), str(tmp_path), "--parts", "video_vae"]) == 1
+    assert f"error: this needs diffusers; run {sys.executable} -m pip install diffusers" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.safetensors"))

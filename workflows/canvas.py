@@ -68,7 +68,8 @@ class Page:
         """How many lines a line of Markdown takes: items of lists are indented, headings higher."""
         item = line.startswith("- ") or line[:1].isdigit()
         letters = self.width / LETTER - 6 * item
-        return max(1, math.ceil(len(line) / letters)) + line.startswith("#")
+        code = sum(map(len, line.split("`")[1::2]))  # of wider letters, and in long words, which break lines early
+        return max(1, math.ceil((len(line) + code // 2) / letters)) + line.startswith("#")
 
     def add(
         self, kind: str, title: str | None = None, download: dict[str, str] | None = None, **values: Any

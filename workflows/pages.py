@@ -14,13 +14,15 @@ TEXT_ENCODER = {
 }
 WAN_VAE = {"name": "wan_2.1_vae.safetensors", "url": f"{WAN}/vae/wan_2.1_vae.safetensors", "directory": "vae"}
 
+PARTS = "--parts high_noise,low_noise,audio_vae"
 FILES = f"""## Files
 
 MOVA is published as a folder: [MOVA-360p]({HUB}/OpenMOSS-Team/MOVA-360p) or \
-[MOVA-720p]({HUB}/OpenMOSS-Team/MOVA-720p). Download it whole, then either
+[MOVA-720p]({HUB}/OpenMOSS-Team/MOVA-720p). In this pack's folder, with the Python that runs ComfyUI, make the files \
+that are named here:
 
-- make the single files that are named here; in this pack's folder:
-`python -m mova convert PATH/TO/MOVA-360p PATH/TO/ComfyUI/models%s`
+- from the hub: `python -m mova download MOVA-360p PATH/TO/ComfyUI/models {PARTS}%s`
+- or of a folder that you have: `python -m mova convert PATH/TO/MOVA-360p PATH/TO/ComfyUI/models {PARTS}%s`
 - or put the folder as it is into `models/diffusion_models`, and choose it in the MOVA loaders.
 
 The other two files, if you do not have them from Wan:
@@ -57,7 +59,7 @@ class Models(NamedTuple):
     audio_vae: Output
 
 
-def about(page: Page, what: str, files: str = FILES % "") -> None:
+def about(page: Page, what: str, files: str = FILES % ("", "")) -> None:
     page.group("Read me", 420)
     page.note("What this does", what)
     page.note("Which files, and where", files)
@@ -208,7 +210,7 @@ def low_memory(page: Page) -> None:
         "- the prompt is **encoded once and kept** in a file, so that the text encoder (11 GB) can stay out\n"
         "- frames are decoded **in tiles**\n\n"
         "Less still: fewer frames (97) in group 3, smaller tiles in group 5.",
-        FILES % " --dtype fp8_e4m3_scaled",
+        FILES % (" --dtype fp8_e4m3_scaled", " --dtype fp8_e4m3_scaled"),
     )
     page.note(
         "How to use groups 2a and 2b",
