@@ -73,7 +73,7 @@ class Tab:
         self.server = server
         self.context = browser.new_context(viewport=viewport)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(60_000)  # others may be at work on the machine
         self.complaints: list[str] = []  # what the page threw, and what of ours went wrong
         self.page.on("pageerror", lambda error: self.complaints.append(f"thrown: {error}"))
         self.page.on("console", lambda m: m.type == "error" and self.note_ours(f"{m.text} {m.location.get('url')}"))

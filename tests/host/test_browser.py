@@ -269,16 +269,21 @@ def test_on_a_chinese_page_names_tooltips_search_and_help_are_chinese(chinese):
         assert title == texts[kind]["display_name"] and names.items() <= labels.items()
 
     tab.select_new("MOVAScheduler")
-    x, y = tab.ask(
-        "() => { const n = app.graph._nodes[0], box = app.canvas.canvas.getBoundingClientRect()\n"
-        "const p = app.canvas.ds.convertOffsetToCanvas([n.pos[0] + 100, n.pos[1] + n.widgets[0].y + 8])\n"
-        "return [p[0] + box.left, p[1] + box.top] }"
-    )
-    tab.page.wait_for_timeout(200)  # until the node is drawn
-    tab.page.mouse.move(x - 5, y)
-    tab.page.mouse.move(x, y)
-    tooltip = texts["MOVAScheduler"]["inputs"]["steps"]["tooltip"]
-    tab.page.locator(".node-tooltip", has_text=tooltip).wait_for()
+    tooltip = tab.page.locator(".node-tooltip", has_text=texts["MOVAScheduler"]["inputs"]["steps"]["tooltip"])
+    for _ in range(
+        20
+    ):  # a pointer is not noticed before the node is drawn, and the panel beside the canvas has settled
+        x, y = tab.ask(
+            "() => { const n = app.graph._nodes[0], box = app.canvas.canvas.getBoundingClientRect()\n"
+            "const p = app.canvas.ds.convertOffsetToCanvas([n.pos[0] + 100, n.pos[1] + n.widgets[0].y + 8])\n"
+            "return [p[0] + box.left, p[1] + box.top] }"
+        )
+        tab.page.mouse.move(x - 5, y)
+        tab.page.mouse.move(x, y)
+        tab.page.wait_for_timeout(1500)
+        if tooltip.is_visible():
+            break
+    assert tooltip.is_visible()
     tab.ask("() => { app.extensionManager.command.execute('Workspace.SearchBox.Toggle') }")
     tab.page.get_by_role("dialog").wait_for()
     tab.page.keyboard.type(texts["MOVAScheduler"]["display_name"])
