@@ -1,6 +1,5 @@
 """MOVA as one of ComfyUI's own models: how the host recognises, builds, conditions and runs it."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ import comfy.utils
 import torch
 from torch import Tensor, nn
 
-from ..mova import JointModel, MovaConfig, MovaError
+from ..mova import JointModel, MovaConfig, MovaError, strict_json
 from ..mova.attention import Attention
 from ..mova.audio_shift import shift_audio
 from ..mova.checkpoint import expected_shapes
@@ -287,7 +286,10 @@ def check_formats(state_dict: dict[str, Tensor]) -> None:
                 f"The MOVA file does not say how {layer} is quantised (_quantization_metadata in its metadata); "
                 "load it with Load Diffusion Model or MOVA Model Loader, or convert it again."
             )
-        name = json.loads(told.numpy().tobytes()).get("format")
+        try:
+            name = strict_json.parse(told.numpy().tobytes().decode())["format"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise MovaError(f"The MOVA file does not tell the format of {layer}; convert it again.") from error
         if name not in comfy.quant_ops.QUANT_ALGOS:
             known = ", ".join(comfy.quant_ops.QUANT_ALGOS)
             raise MovaError(
