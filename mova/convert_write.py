@@ -1,9 +1,12 @@
 """One converted file: laid out beforehand, written tensor by tensor, and read back."""
 
+import collections
 import json
 import math
+import mmap
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -93,18 +96,18 @@ def is_whole(path: Path, target: Target) -> bool:
 
 
 def write(path: Path, target: Target, progress: Progress = no_progress, verified: bool = False) -> None:
-    """Write the file, and if `verified` read it back before it gets its name. Only one tensor is in memory at a time.
+    """Write the file, and if `verified` read it back before it gets its name.
 
+    Two tensors of the source are in memory at a time: the one at work, and the next, which is on its way from disk.
     Raises MovaError for a value that is not finite, or too large for the dtype, and if the disk refuses.
     """
     with whole_file(path) as temporary:
         with open(temporary, "wb") as file:
             file.write(header(target))
-            for entry in target.entries:
-                for tensor in read(entry, progress):
-                    for part in data(entry, tensor, target):
-                        file.write(part)
-                    del tensor, part  # a mapped tensor keeps its pages in memory
+            for entry, tensor in read_ahead(target.entries, progress):
+                for part in data(entry, tensor, target):
+                    file.write(part)
+                del tensor, part  # a mapped tensor keeps its pages in memory
         if verified:
             verify(temporary, replace(target, name=str(path)), progress)
 
@@ -120,19 +123,46 @@ def data_size(entry: Entry, target: Target) -> int:
     return sum(map(byte_count, layout(replace(target, entries=[entry])).values()))
 
 
+def read_ahead(entries: Sequence[Entry], progress: Progress = no_progress) -> Iterator[tuple[Entry, Tensor]]:
+    """Each entry and its tensor, as it is stored, once it is found to be finite.
+
+    While the caller works on one, a thread brings the next from the disk, so that neither waits for the other.
+    """
+    with ThreadPoolExecutor(1) as reader:
+        coming = collections.deque(reader.submit(fetched, entry) for entry in entries[:1])
+        for i, entry in enumerate(entries):
+            coming.extend(reader.submit(fetched, following) for following in entries[i + 1 : i + 2])
+            tensor = coming.popleft().result()
+            refuse_not_finite(entry, tensor)
+            size = tensor.nbytes
+            yield entry, tensor
+            del tensor
+            progress(size)
+
+
+def fetched(entry: Entry) -> Tensor:
+    """The tensor of an entry, in memory."""
+    ((_, tensor),) = entry.source.read([entry.source_name])
+    # A mapped tensor comes from the disk page by page, as each is first touched.
+    tensor.flatten().view(torch.uint8).numpy()[:: mmap.PAGESIZE].sum()
+    return tensor
+
+
 def read(entry: Entry, progress: Progress = no_progress) -> Iterator[Tensor]:
-    """The tensor of an entry, as it is stored, once it is found to be finite. One: an iterator holds no reference."""
-    for _, tensor in entry.source.read([entry.source_name]):
-        if bad := not_finite(tensor):
-            numbers = "value that is" if bad == 1 else "values that are"
-            raise MovaError(
-                f"{entry.source.where}: the tensor {short(entry.source_name)} holds {bad} {numbers} NaN or infinite; "
-                "download that file again."
-            )
-        size = tensor.nbytes
+    """The tensor of one entry, as `read_ahead` gives it. An iterator, since that holds no reference to it."""
+    for _, tensor in read_ahead([entry], progress):
         yield tensor
         del tensor
-        progress(size)
+
+
+def refuse_not_finite(entry: Entry, tensor: Tensor) -> None:
+    """Raise MovaError, naming the tensor, if there are values that are NaN or infinite."""
+    if bad := not_finite(tensor):
+        numbers = "value that is" if bad == 1 else "values that are"
+        raise MovaError(
+            f"{entry.source.where}: the tensor {short(entry.source_name)} holds {bad} {numbers} NaN or infinite; "
+            "download that file again."
+        )
 
 
 def not_finite(tensor: Tensor) -> int:
@@ -184,18 +214,17 @@ def verify(path: Path, target: Target, progress: Progress = no_progress) -> None
     written = open_weights(path)
     if (written.tensors, written.metadata) != (layout(target), metadata(target)):
         raise differs(target, "the header")
-    for entry in target.entries:
-        for tensor in read(entry, progress):
-            names = list(layout(replace(target, entries=[entry])))
-            stored = dict(written.read(names))
-            at = dict.fromkeys(names, 0)
-            for name, part in encoded(entry, tensor, target):
-                there = stored[name].contiguous().flatten()[at[name] : at[name] + part.numel()]
-                at[name] += part.numel()
-                if not same_bytes(there, part):
-                    raise differs(target, f"the tensor {short(name)}")
-            check_error(entry, tensor, stored, target)
-            del tensor, stored, there, part
+    for entry, tensor in read_ahead(target.entries, progress):
+        names = list(layout(replace(target, entries=[entry])))
+        stored = dict(written.read(names))
+        at = dict.fromkeys(names, 0)
+        for name, part in encoded(entry, tensor, target):
+            there = stored[name].contiguous().flatten()[at[name] : at[name] + part.numel()]
+            at[name] += part.numel()
+            if not same_bytes(there, part):
+                raise differs(target, f"the tensor {short(name)}")
+        check_error(entry, tensor, stored, target)
+        del tensor, stored, there, part
 
 
 def same_bytes(first: Tensor, second: Tensor) -> bool:
