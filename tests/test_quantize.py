@@ -156,6 +156,7 @@ def test_an_unknown_format_or_part_is_told():
         quantize.layout("mxfp8", LAYER, (32, 256), "vae")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is in other units elsewhere, and unknown on Windows")
 def test_encoding_takes_little_memory_beside_the_matrix():
     """The result and less than the matrix itself, which has 128 MiB in bf16."""
     script = """

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,11 @@ from pathlib import Path
 
 import pytest
 from pathspec import GitIgnoreSpec
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pytest and mypy need it there
 
 PACK = Path(__file__).parents[2]
 
@@ -79,24 +85,65 @@ def test_the_headless_runner_runs_from_it(archive):
     assert done.returncode == 0 and "generate" in done.stdout, done.stderr
 
 
-def release(publisher="someone", urls=(("Repository", "somewhere"),), version="1.2.3"):
-    return {"project": {"version": version, "urls": dict(urls)}, "tool": {"comfy": {"PublisherId": publisher}}}
+GITHUB = {
+    "GITHUB_SERVER_URL": "https://github.com",
+    "GITHUB_REPOSITORY": "someone/mova",
+    "COMFY_PUBLISHER_ID": "someone",
+}
+REPOSITORY = "https://github.com/someone/mova"
+
+
+@pytest.fixture(scope="module")
+def prepare_release():
+    """What the workflow that publishes a release runs first."""
+    spec = importlib.util.spec_from_file_location("prepare_release", PACK / ".github/prepare_release.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+def pyproject(version="1.2.3", **comfy):
+    return {"project": {"version": version}, "tool": {"comfy": comfy}}
+
+
+def test_a_release_of_this_pack_gets_publisher_and_addresses_from_github_and_can_be_published(prepare_release):
+    config = tomllib.loads((PACK / "pyproject.toml").read_text(encoding="utf-8"))
+    prepare_release.fill(config, GITHUB)
+    assert config["tool"]["comfy"]["PublisherId"] == "someone"
+    assert config["project"]["urls"] == {
+        "Repository": REPOSITORY,
+        "Documentation": f"{REPOSITORY}#readme",
+        "Bug Tracker": f"{REPOSITORY}/issues",
+    }
+    assert not prepare_release.faults(config, f"v{config['project']['version']}", "key")
+
+
+def test_what_pyproject_says_goes_before_what_github_says(prepare_release):
+    config = pyproject(PublisherId="owner")
+    config["project"]["urls"] = {"Repository": "https://example.org/mova", "Bug Tracker": ""}
+    prepare_release.fill(config, GITHUB)
+    assert config["tool"]["comfy"]["PublisherId"] == "owner"
+    assert config["project"]["urls"]["Repository"] == "https://example.org/mova"
+    assert config["project"]["urls"]["Bug Tracker"] == f"{REPOSITORY}/issues"
 
 
 @pytest.mark.parametrize(
-    ("config", "tag", "token", "said"),
+    ("github", "version", "tag", "key", "said"),
     [
-        (release(), "v1.2.3", "t", None),
-        (release(publisher=""), "v1.2.3", "t", "PublisherId"),
-        (release(urls=()), "v1.2.3", "t", "Repository"),
-        (release(), "v1.2.3", "", "REGISTRY_ACCESS_TOKEN"),
-        (release(), "v1.2.4", "t", "must agree"),
-        (release(version="1.2"), "v1.2", "t", "1.2.3"),
+        (GITHUB, "1.2.3", "v1.2.3", "key", None),
+        ({**GITHUB, "COMFY_PUBLISHER_ID": ""}, "1.2.3", "v1.2.3", "key", "COMFY_PUBLISHER_ID.*Actions > Variables"),
+        ({**GITHUB, "COMFY_PUBLISHER_ID": "@someone"}, "1.2.3", "v1.2.3", "key", "'@someone'.*Actions > Variables"),
+        ({"COMFY_PUBLISHER_ID": "someone"}, "1.2.3", "v1.2.3", "key", "Repository"),
+        (GITHUB, "1.2.3", "v1.2.3", "", "REGISTRY_ACCESS_TOKEN.*Actions > Secrets"),
+        (GITHUB, "1.2.3", "v1.2.4", "key", r"v1\.2\.4.*1\.2\.3.*must agree"),
+        (GITHUB, "1.2", "v1.2", "key", r"'1\.2' in pyproject\.toml"),
     ],
 )
-def test_a_release_that_cannot_be_published_is_told_why_in_one_sentence(config, tag, token, said):
-    spec = importlib.util.spec_from_file_location("check_release", PACK / ".github/check_release.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    found = script.faults(config, tag, token)
-    assert len(found) == (said is not None) and all(said in fault and fault.endswith(".") for fault in found), found
+def test_a_release_that_cannot_be_published_is_told_why_in_one_sentence(
+    prepare_release, github, version, tag, key, said
+):
+    config = pyproject(version)
+    prepare_release.fill(config, github)
+    found = prepare_release.faults(config, tag, key)
+    assert len(found) == (said is not None), found
+    assert all(re.search(said, fault) and fault.endswith(".") for fault in found), found
