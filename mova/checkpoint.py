@@ -1,7 +1,8 @@
 """Weights on disk: one safetensors file, or a folder of shards; read tensor by tensor, and put into a module."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from . import strict_json
 from .errors import MovaError, first_line
-from .safetensors_header import REFUSED, TensorInfo, broken, check_is_file, impostor, read_header, unreadable
-from .shorten import short
+from .hub_record import check_one_release
+from .safetensors_header import AGAIN, REFUSED, TensorInfo, broken, check_is_file, impostor, read_header, unreadable
+from .shorten import first_names, short
 
 __all__ = [
     "TensorInfo",
@@ -46,6 +48,10 @@ class Weights:
         """The shape of each tensor."""
         return {name: info.shape for name, info in self.tensors.items()}
 
+    def paths(self) -> list[Path]:
+        """Its files, each once."""
+        return list(dict.fromkeys(self.files.values()))
+
     def read(
         self, names: Iterable[str], dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
     ) -> Iterator[tuple[str, Tensor]]:
@@ -66,7 +72,9 @@ class Weights:
             try:
                 shard = safe_open(path, framework="pt", device="cpu")
             except (SafetensorError, OSError, RuntimeError) as error:  # RuntimeError: torch could not map the file
-                raise broken(path, f"cannot be opened ({first_line(error)})") from error
+                full = "1455" in str(error)  # Windows counts a mapped file as memory; the words are in any language
+                remedy = "close other programs, or give Windows a larger page file" if full else AGAIN
+                raise broken(path, f"cannot be opened ({first_line(error)})", remedy) from error
             with shard:
                 for name in here:
                     # No name is bound to the tensor here: from now on only the caller holds it.
@@ -105,7 +113,7 @@ def open_weights(path: Path) -> Weights:
     except OSError as error:
         raise unreadable(path, error) from error
     if pickles:
-        raise broken(path, f"has only pickles ({_first(pickles)}), {REFUSED}", f"put {looked_for} there")
+        raise broken(path, f"has only pickles ({first_names(pickles)}), {REFUSED}", f"put {looked_for} there")
     raise broken(path, f"has no weights: looked for {looked_for}", "download them, or choose another folder")
 
 
@@ -131,10 +139,14 @@ def _open_shards(index: Path) -> Weights:
         plain = PureWindowsPath(shard).name == shard and shard.isprintable()
         if not plain or not shard.endswith(".safetensors"):
             raise broken(index, f"lists the shard {short(shard)}, which is not a .safetensors file in the same folder")
+    splits = {found[1] for shard in shards if (found := re.search(r"-of-(\d+)\.safetensors$", shard))}
+    if len(splits) > 1:
+        raise broken(index, f"lists shards of different splits (in {' and in '.join(sorted(splits))} files)")
     absent = [shard for shard in shards if not os.path.exists(folder / shard)]
     if absent:
         have = f"has only {len(shards) - len(absent)} of {len(shards)} shards"
-        raise broken(folder, f"{have} (missing: {_first(absent)})", "download the missing files")
+        raise broken(folder, f"{have} (missing: {first_names(absent)})", "download the missing files")
+    check_one_release((folder / shard for shard in shards), only_if_proven=False)
 
     tensors: dict[str, TensorInfo] = {}
     files: dict[str, Path] = {}
@@ -152,7 +164,7 @@ def _open_shards(index: Path) -> Weights:
             raise broken(folder / shard, f"lacks tensor {short(name)}, which {index.name} promises")
     unlisted = [name for name in tensors if name not in weight_map]
     if unlisted:
-        raise broken(index, f"does not list {_first(unlisted)}, found in {files[unlisted[0]].name}")
+        raise broken(index, f"does not list {first_names(unlisted)}, found in {files[unlisted[0]].name}")
     return Weights(str(folder), tensors, files, metadata)
 
 
@@ -176,11 +188,11 @@ def check_tensors(
     ]
     faults = []
     if missing:
-        faults.append(f"lacks {_first(missing)}")
+        faults.append(f"lacks {first_names(missing)}")
     if extra:
-        faults.append(f"has the unknown {_first(extra)}")
+        faults.append(f"has the unknown {first_names(extra)}")
     if misshapen:
-        faults.append(f"has other shapes: {_first(misshapen, str)}")
+        faults.append(f"has other shapes: {first_names(misshapen, str)}")
     if faults:
         raise broken(where, ", and ".join(faults), "take weights and config.json from the same release")
 
@@ -227,7 +239,7 @@ def check_finite(weights: Weights) -> None:
         if count:
             found.append(f"{count} of {tensor.numel()} values in {short(name)}")
     if found:
-        raise broken(weights.where, f"has NaN or infinite weights ({_first(found, str)})")
+        raise broken(weights.where, f"has NaN or infinite weights ({first_names(found, str)})")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -251,14 +263,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise broken(path, "is not a JSON object ({...})")
     return value
-
-
-def _first(names: Sequence[str], show: Callable[[str], str] = short) -> str:
-    """The first three names, fewer if they are long, and how many more there are."""
-    shown: list[str] = []
-    for text in map(show, names[:3]):
-        if shown and len(", ".join([*shown, text])) > 150:
-            break
-        shown.append(text)
-    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    return ", ".join(shown) + more

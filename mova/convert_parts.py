@@ -21,6 +21,7 @@ from .config import AudioVAEConfig, MovaConfig
 from .errors import MovaError
 from .folder import JOINT, plain_infos
 from .gguf_file import TYPES as GGUF_TYPES
+from .hub_record import check_one_release
 from .joint import JointModel
 from .safetensors_header import broken, check_is_file
 from .shorten import short
@@ -118,6 +119,7 @@ def plan_folder(
     for part in parts:
         weights = {name: opened(root / name) for name in folders_of(part) if name != "tokenizer"}
         if part in EXPERTS:
+            check_one_release([path for held in weights.values() for path in held.paths()], only_if_proven=True)
             values = {name: read_json(root / name / "config.json") for name in weights}
             config = MovaConfig.from_dict({**values, "video_dit": values[EXPERTS[part]]})
             yield expert_target(part, config, weights, source, stem, dtype[part])

@@ -1,6 +1,7 @@
 """A checkpoint folder laid out like the release: what is in it, checked before any weight is loaded."""
 
 import os
+import re
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from .audio_vae import WEIGHT_NORM, AudioVAE
 from .checkpoint import TensorInfo, Weights, check_tensors, expected_shapes, open_weights, read_json
 from .config import MAX_LAYERS, MAX_SIZE, AudioVAEConfig, MovaConfig
 from .errors import MovaError
+from .hub_record import check_one_release
 from .joint import JointModel
 from .safetensors_header import broken, unreadable
 from .schedule import MAX_SHIFT
@@ -84,7 +86,12 @@ def open_checkpoint(root: Path, parts: Collection[str] = PARTS) -> Checkpoint:
 
 def _open(root: Path, parts: Collection[str]) -> Checkpoint:
     if not os.path.isdir(root):
-        raise MovaError(f"{root} is not a folder; give the folder that holds model_index.json and the model's parts.")
+        name = root.as_posix()
+        on_hub = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) and not os.path.lexists(root)
+        hint = f" (`hf download {name} --local-dir {root.name}` gets one)" if on_hub else ""
+        raise MovaError(
+            f"{root} is not a folder; give the folder that holds model_index.json and the model's parts{hint}."
+        )
     try:
         os.listdir(root)
     except OSError as error:
@@ -143,8 +150,12 @@ def read_configs(root: Path, parts: Collection[str]) -> dict[str, dict[str, Any]
 
 
 def check_fit(checkpoint: Checkpoint) -> None:
-    """Raise MovaError if a part is whole but of another model: the sizes at which the parts meet must agree."""
+    """Raise MovaError if a part is whole but of another model: the sizes at which the parts meet must agree, and what
+    was trained together must not be proven to be of two releases.
+    """
     root, weights, joint, sound = checkpoint.root, checkpoint.weights, checkpoint.joint, checkpoint.sound
+    trained_together = [path for part in (*EXPERTS, *JOINT) if part in weights for path in weights[part].paths()]
+    check_one_release(trained_together, only_if_proven=True)
     sizes = {}
     if joint:
         video = joint.video_dit

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from .lora_files import alpha_of, read_tensors, weights_file
 from .lora_names import ALPHA, BARE, DORA, DOWN, is_complete, split_key
-from .safetensors_header import broken, short
+from .safetensors_header import broken
+from .shorten import first_names, short
 
 ROLES = {
     "video_dit": "video tower of the high-noise expert",
@@ -94,7 +95,7 @@ def read_lora(path: Path) -> LoraFile:
             continue
         parts = {part: tensors[key] for part, key in keys.items() if part != ALPHA}
         if odd := [key for part, key in keys.items() if part != ALPHA and not is_matrix(tensors[key])]:
-            raise broken(path, f"has something else than plain numbers in rows and columns in {first(odd)}")
+            raise broken(path, f"has something else than plain numbers in rows and columns in {first_names(odd)}")
         if DORA in parts and parts[DORA].ndim == 1:  # PEFT's: one number for each output
             parts[DORA] = parts[DORA][:, None]
         lora = Lora(next(iter(keys.values())), parts, None)
@@ -103,7 +104,7 @@ def read_lora(path: Path) -> LoraFile:
             alpha, source = one_number(path, keys[ALPHA], tensors[keys[ALPHA]]), f"in {path.name}"
         modules.setdefault(module, {})[layer] = Lora(lora.key, parts, alpha)
     if not modules:
-        what = f"such as {first(list(tensors))}" if tensors else "it is empty"
+        what = f"such as {first_names(list(tensors))}" if tensors else "it is empty"
         raise broken(path, f"holds no whole change to any layer ({what})", "choose a LoRA file")
     given = any(lora.alpha is not None for layers in modules.values() for lora in layers.values())
     return LoraFile(path, modules, unknown, incomplete, source if given else "no alpha is given")
@@ -120,22 +121,20 @@ def one_number(path: Path, key: str, tensor: Tensor) -> float:
     return float(tensor)
 
 
-def first(names: list[str]) -> str:
-    """The first three names, and how many more there are."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(map(short, names[:3])) + more
-
-
 def describe_lora(path: Path) -> Iterator[str]:
     """Lines for the user. Raises MovaError as read_lora does."""
+    from . import lora_fit
+
     file = read_lora(path)
     yield f"LoRA {file.path}"
     for module, layers in file.modules.items():
         ranks = sorted({lora.rank for lora in layers.values() if lora.rank})
         rank = f", rank {ranks[0]}" + (f" to {ranks[-1]}" if len(ranks) > 1 else "") if ranks else ""
-        yield f"{ROLES[module]}: {len(layers)} layers{rank}"
+        known = module != BARE or lora_fit.has_any_place(layers)
+        role = ROLES[module] if known else "a LoRA for another model, MOVA has no such layers"
+        yield f"{role}: {len(layers)} layers{rank}"
     yield file.scales()
     if file.unknown:
-        yield f"keys that are not known: {first(file.unknown)}"
+        yield f"keys that are not known: {first_names(file.unknown)}"
     if file.incomplete:
-        yield f"layers of which a part is missing: {first(file.incomplete)}"
+        yield f"layers of which a part is missing: {first_names(file.incomplete)}"

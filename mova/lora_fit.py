@@ -6,11 +6,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from .checkpoint import expected_shapes
+from .config import PRESETS
 from .errors import MovaError
 from .folder import JOINT
-from .lora import Lora, LoraFile, first
+from .joint import JointModel
+from .lora import Lora, LoraFile
 from .lora_names import BARE, BIAS, DIFF, DORA, DOWN, LOHA, UP
-from .safetensors_header import short
+from .shorten import first_names, short
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -39,7 +42,7 @@ def fit(file: LoraFile, shapes: Shapes) -> tuple[dict[str, dict[str, Lora]], lis
                 wrong.append((lora.key, fault))
             fitted.setdefault(module, {})[name] = lora
     if not fitted:
-        raise MovaError(f"{file.path} is a LoRA for another model: MOVA has no layers as in {first(unmatched)}.")
+        raise MovaError(f"{file.path} is a LoRA for another model: MOVA has no layers as in {first_names(unmatched)}.")
     if wrong:
         key, fault = wrong[0]
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
@@ -67,6 +70,12 @@ def is_for_audio(file: LoraFile, shapes: Shapes) -> bool:
         f"{file.path} does not fit MOVA's video towers, but its audio tower, as a LoRA for Wan 2.1 1.3B does: if it is "
         "made for the audio tower, put 'audio' into the file's name, else choose another."
     )
+
+
+def has_any_place(layers: Mapping[str, Lora]) -> bool:
+    """Whether a released model's video tower has one of these layers, of whatever shape."""
+    shapes = expected_shapes(JointModel(PRESETS["MOVA-360p"].model, device="meta"))
+    return any(has_place(name, lora, shapes) for name, lora in layers.items())
 
 
 def has_place(name: str, lora: Lora, shapes: Shapes) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 from . import strict_json
 from .errors import MovaError
 from .files import reason
-from .shorten import short as short
+from .shorten import short
 
 # Bits per element of every dtype that the safetensors library hands to torch (it knows F6_* but does not load them).
 DTYPE_BITS = {

@@ -1,6 +1,7 @@
 """Loading the two experts, from single files or from a released folder."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,19 @@ from torch import Tensor
 
 from ..mova import MovaError, strict_json
 from ..mova.checkpoint import PICKLES, open_weights, read_header, read_json
+from ..mova.hub_record import check_one_release
+from ..mova.shorten import short
 from . import notice, released
 from .host import CONFIG_PARTS, MovaFamily
 
 NONE = "none"
-DTYPES = {"default": None, "fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
+FAST = "fp8_e4m3fn_fast"  # as the core loader calls it
+DTYPES = {
+    "default": None,
+    "fp8_e4m3fn": torch.float8_e4m3fn,
+    FAST: torch.float8_e4m3fn,
+    "fp8_e5m2": torch.float8_e5m2,
+}
 EXPERT_FOLDERS = {"high_noise": "video_dit", "low_noise": "video_dit_2"}
 
 
@@ -46,7 +55,7 @@ def build_expert(read: Expert, weight_dtype: str) -> Any:
     if dtype is not None and is_quantised(read.state, metadata):
         notice.show(f"{read.where} is quantised already; weight_dtype {weight_dtype} is not used.")
         dtype = None
-    options = {} if dtype is None else {"dtype": dtype}
+    options = {} if dtype is None else {"dtype": dtype, "fp8_optimizations": weight_dtype == FAST}
     try:
         return comfy.sd.load_diffusion_model_state_dict(read.state, model_options=options, metadata=metadata)
     except MovaError as error:  # the host's loader knows no path
@@ -101,16 +110,39 @@ def read_folder(folder: Path, expert: str) -> Expert:
     """One expert of a released folder, under the joint names."""
     state: dict[str, Tensor] = {}
     config: dict[str, Any] = {"expert": expert}
-    places = {**dict.fromkeys(CONFIG_PARTS), "video_dit": EXPERT_FOLDERS[expert]}
-    for part in CONFIG_PARTS:
-        place = folder / (places[part] or part)
+    places = {part: folder / (EXPERT_FOLDERS[expert] if part == "video_dit" else part) for part in CONFIG_PARTS}
+    files = {}
+    for part, place in places.items():
         config[part] = read_json(place / "config.json")
-        weights, prefix = open_weights(place), "" if part == "video_dit" else f"{part}."
-        for file in dict.fromkeys(weights.files.values()):
+        files[part] = open_weights(place).paths()
+    check_one_release([file for paths in files.values() for file in paths], only_if_proven=True)
+    for part, paths in files.items():
+        prefix = "" if part == "video_dit" else f"{part}."
+        for file in paths:
             # By the host: with dynamic VRAM its tensors know their place in the file, and are read from there right
             # into the device's memory.
             state |= {prefix + name: tensor for name, tensor in comfy.utils.load_torch_file(str(file)).items()}
-    return Expert(str(folder), state, config, {})
+    return Expert(str(folder), state, config, {"source": folder.resolve().name})  # as conversion names it
+
+
+def tell_sources(read: Sequence[Expert]) -> None:
+    """Say so if the experts are of two releases, as far as their files tell: it may be meant (merged, trained on)."""
+    sources = [expert.metadata.get("source") for expert in read]
+    if None not in sources and len(set(sources)) > 1:
+        high, low = map(short, sources)
+        notice.show(f"The high-noise expert comes from {high}, the low-noise one from {low}; is that meant?")
+
+
+def choices() -> list[str]:
+    """Released folders, then single files; not the files inside those folders, which are no whole expert."""
+    folders = released.folders()
+    files = folder_paths.get_filename_list(released.CATEGORY)
+    return [*folders, *(name for name in files if Path(name).parts[0] not in folders)]
+
+
+def likely(names: Sequence[str], expert: str) -> str | None:
+    """What a new node begins with: our file of that expert (Wan 2.2 has files called high_noise, too)."""
+    return next((name for name in names if "mova" in name.lower() and expert in name.lower()), None)
 
 
 class MOVAModelLoader(io.ComfyNode):
@@ -118,7 +150,7 @@ class MOVAModelLoader(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        names = [*folder_paths.get_filename_list(released.CATEGORY), *released.folders()]
+        names = choices()
         return io.Schema(
             node_id="MOVAModelLoader",
             display_name="MOVA Model Loader",
@@ -126,17 +158,24 @@ class MOVAModelLoader(io.ComfyNode):
             description="Both experts, from single files or a released MOVA folder in models/diffusion_models.",
             search_aliases=["load mova", "unet loader mova", "checkpoint"],
             inputs=[
-                io.Combo.Input("high_noise", options=names, tooltip="The high-noise expert, or the released folder."),
+                io.Combo.Input(
+                    "high_noise",
+                    options=names,
+                    default=likely(names, "high_noise"),
+                    tooltip="The high-noise expert, or the released folder.",
+                ),
                 io.Combo.Input(
                     "low_noise",
                     options=[*names, NONE],
+                    default=likely(names, "low_noise"),
                     tooltip="The low-noise expert, the same released folder, or none.",
                 ),
                 io.Combo.Input(
                     "weight_dtype",
                     options=list(DTYPES),
                     default="default",
-                    tooltip="fp8 halves the memory of bf16. Not used if a file is quantised.",
+                    tooltip="fp8 halves the memory of bf16; fast also multiplies in fp8 where the GPU can. Not used if "
+                    "a file is quantised.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="high"), io.Model.Output(display_name="low")],
@@ -149,5 +188,6 @@ class MOVAModelLoader(io.ComfyNode):
         chosen = {"high_noise": high_noise, "low_noise": low_noise}
         # Both are read and checked before either is built: a wrong second file must not cost a build of the first.
         read = [read_expert(name, expert) for expert, name in chosen.items() if name != NONE]
+        tell_sources(read)
         high, low, *_ = [*(build_expert(expert, weight_dtype) for expert in read), None]
         return io.NodeOutput(high, low)

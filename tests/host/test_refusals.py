@@ -9,8 +9,13 @@ import pytest
 import torch
 from bench import AUDIO, VIDEO, Bench
 from client import refusal
-from graphs import CONFIG, numbers, ref
+from graphs import CONFIG, Graph, numbers, ref
+from huggingface_hub._local_folder import write_download_metadata
+from huggingface_hub._tree_cache import TreeCacheEntry, write_tree_cache
 from safetensors.torch import load_file, save_file
+
+from mova.checkpoint import read_header
+from mova.tiny import write_part
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,31 @@ def a_released_folder_with_a_cut_off_part(bench, part):
     cut_off(place, weights, "cut")
     (place / "cut").replace(place / weights)
     experts(bench, f"MOVA-cut-{part}", f"MOVA-cut-{part}")
+
+
+SHARD = "video_dit/diffusion_pytorch_model-0000{}-of-00002.safetensors"
+
+
+@refused(f"{SHARD.format(1)} is of commit aaaaaaa, {SHARD.format(2)} of bbbbbbb; start the download")
+def a_released_folder_with_a_shard_of_another_release(bench):
+    place = folder(bench, "MOVA-mixed")
+    weights = place / "video_dit/diffusion_pytorch_model.safetensors"
+    write_part(place / "video_dit", CONFIG["video_dit"], load_file(weights), shards=2)
+    weights.unlink()
+    for number, commit in (1, "a"), (2, "b"):
+        write_download_metadata(place, SHARD.format(number), commit * 40, "0" * 64)
+    experts(bench, "MOVA-mixed", "MOVA-mixed")
+
+
+@refused("video_dit/diffusion_pytorch_model.safetensors is of commit aaaaaaa, audio_dit/diffusion_pytorch_model.safe")
+def a_released_folder_with_a_part_of_another_release(bench):
+    place = folder(bench, "MOVA-parts-mixed")
+    names = [f"{part}/diffusion_pytorch_model.safetensors" for part in ("video_dit", "audio_dit")]
+    for name, commit in zip(names, "ab", strict=True):
+        write_download_metadata(place, name, commit * 40, commit * 64)
+    listed = {name: TreeCacheEntry(1, "b" * 40, lfs_sha256="b" * 64, lfs_size=1) for name in names}
+    write_tree_cache(place / ".cache/huggingface", "b" * 40, listed)
+    experts(bench, "MOVA-parts-mixed", "MOVA-parts-mixed")
 
 
 def audio_vae(bench, name):
@@ -421,6 +451,26 @@ for setting, value, sentence in (
         sampled(bench, "joint", **{setting: number(bench, value) if value == value else value})
 
 
+@refused("they must fall step by step from 1 or less to 0, as those of MOVA Scheduler do.", "flipped", "part", "none",
+         builds_models=True)  # fmt: skip
+def sigmas_that_are_no_schedule(bench, kind):
+    sigmas = ref(bench.add("MOVAScheduler", steps=4, shift=5.0, denoise=1.0))
+    if kind == "flipped":
+        sigmas = ref(bench.add("FlipSigmas", sigmas=sigmas))
+    else:
+        sigmas = ref(bench.add("SplitSigmas", sigmas=sigmas, step=2 if kind == "part" else 0))
+    if kind == "none":
+        sigmas = ref(bench.add("SplitSigmas", sigmas=sigmas, step=0))
+    sampled(bench, "joint", sigmas=sigmas)
+
+
+@refused("audio_shift_ratio is 0.0; it must be above 0 (1: as the video's).", ("audio_shift_ratio", 0.0),
+         builds_models=True)  # fmt: skip
+@refused("v2a_scale is nan; give a number.", ("v2a_scale", float("nan")), builds_models=True)
+def a_setting_of_the_guider_out_of_range(bench, setting, value):
+    sampled(bench, "guider", **{setting: number(bench, value) if value == value else value})
+
+
 # Latents apart and together
 
 
@@ -553,3 +603,31 @@ def test_a_run_that_works_does_load(server, files):
     bench.run()
     log = server.log.read_text()[before:]
     assert "weights are asked for" in log and "model weight dtype" in log
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "told"),
+    [
+        ("MOVA-360p", "MOVA-720p", "'MOVA-360p', the low-noise one from 'MOVA-720p';"),
+        ("MOVA-360p", "MOVA-golden", "'MOVA-360p', the low-noise one from 'MOVA-golden';"),
+        ("MOVA-360p", "MOVA-360p", None),
+        ("MOVA-360p", None, None),
+    ],
+    ids=["two files", "a file and a folder", "one source", "a file that does not say"],
+)
+def test_experts_of_two_sources_are_loaded_and_it_is_said(server, files, high, low, told):
+    """A merged or a finetuned expert may be meant to go with one of another source."""
+    models, names = server.base / "models/diffusion_models", {}
+    for expert, source in ("high", high), ("low", low):
+        if source == "MOVA-golden":  # the folder
+            names[expert] = source
+            continue
+        names[expert] = f"{expert}_of_{source}".replace("-", "_")
+        golden, metadata = models / f"mova_{expert}.safetensors", {"source": source} if source else {}
+        save_file(load_file(golden), models / f"{names[expert]}.safetensors", metadata | read_header(golden)[1])
+    bench = Graph()
+    experts(bench, **names)
+    result = server.run(bench.nodes)
+    assert result.error is None
+    notices = [text for _, text in result.notices]
+    assert len(notices) == bool(told) and all(f"The high-noise expert comes from {told}" in text for text in notices)
