@@ -40,7 +40,7 @@ def make_clip(comfyui: Path, python: str, checkpoint: Path, image: Path, prompt:
             print("Running the workflow ...", flush=True)
             result = server.run(workflow(image.name, **size))
             if result.error:
-                raise RuntimeError(f"ComfyUI says: {result.error}\n{server.log.read_text()[-2000:]}")
+                raise RuntimeError(f"ComfyUI says: {result.error}\n{server.logged()[-2000:]}")
             (saved,) = result.outputs["save"]["images"]
             out.write_bytes(server.view(saved))
         finally:

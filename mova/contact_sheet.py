@@ -12,6 +12,7 @@ from .files import whole_file
 
 # Pixels
 WIDTH = 1600
+COLUMNS = 5
 MARGIN = 40
 GAP = 12
 TALLEST_FRAME = 480
@@ -27,8 +28,8 @@ LABEL = "#b9bec7"
 WAVE = "#5fb3a8"
 
 
-def write_contact_sheet(path: Path, frames: Tensor, waveform: Tensor, sample_rate: int, columns: int = 5) -> None:
-    """Write a PNG with `columns` evenly chosen frames, first and last included, over the waveform of the whole clip.
+def write_contact_sheet(path: Path, frames: Tensor, waveform: Tensor, sample_rate: int) -> None:
+    """Write a PNG with five evenly chosen frames, first and last included, over the waveform of the whole clip.
 
     `frames` is uint8 [F, H, W, 3], `waveform` float [channels, samples] of the same duration, in -1..1 (drawn at full
     scale, so quiet sound looks quiet). Raises MovaError if either is empty or the disk refuses the file.
@@ -37,7 +38,7 @@ def write_contact_sheet(path: Path, frames: Tensor, waveform: Tensor, sample_rat
     if not len(frames) or not waveform.numel():
         raise MovaError(f"{path} would show a clip without frames or without sound; give at least one of each.")
     duration = waveform.shape[-1] / sample_rate
-    chosen = chosen_frames(len(frames), columns)
+    chosen = chosen_frames(len(frames))
     thumbnails = [thumbnail(frames[index], len(chosen)) for index in chosen]
     row_height = max(picture.height for picture in thumbnails)
     wave_top = MARGIN + row_height + 8 + TEXT + LEADER
@@ -58,9 +59,9 @@ def write_contact_sheet(path: Path, frames: Tensor, waveform: Tensor, sample_rat
         sheet.save(temporary, format="PNG")
 
 
-def chosen_frames(count: int, columns: int) -> list[int]:
-    """Indices of at most `columns` evenly spaced frames out of `count`, the first and the last among them."""
-    shown = max(1, min(count, columns))
+def chosen_frames(count: int) -> list[int]:
+    """Indices of at most five evenly spaced frames out of `count`, the first and the last among them."""
+    shown = max(1, min(count, COLUMNS))
     return [round(position * (count - 1) / max(1, shown - 1)) for position in range(shown)]
 
 

@@ -18,12 +18,12 @@ from pathlib import Path, PureWindowsPath
 
 from . import download_write
 from .checkpoint import STEMS, Weights, read_json
-from .convert import Converted, Progress, default_parts, formats, path_of, plan, writer
+from .convert import Converted, Progress, check_destination, default_parts, formats, path_of, plan, writer
 from .convert_parts import EXPERTS, PARTS, Target, chosen_parts, folders_of
 from .download_hub import Repository, fetch, library, open_repository, part_of, read_header, size_of
 from .download_write import Piece
 from .errors import MovaError
-from .files import reason, whole_file
+from .files import reason, rename, whole_file
 from .safetensors_header import broken
 from .shorten import short
 
@@ -64,6 +64,7 @@ def download(
     if dtype not in formats():
         raise MovaError(f"There is no format called {dtype!r}; choose one of {', '.join(formats())}.")
     chosen = chosen_parts(parts)
+    check_destination(destination)
     library()
     state = destination / STATE / repository_name.split("/")[1]
     wanted = {"repository": repository_name, "dtype": dtype, "verify": verified}
@@ -108,9 +109,12 @@ def errors_of(destination: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        remedy = "make room or choose another folder"
+        if isinstance(error, PermissionError):  # what Windows says of a file in use, too
+            remedy = "check its permissions, and that no other program has it open"
         raise MovaError(
-            f"{error.filename or destination} cannot be written ({reason(error)}); make room or choose another folder, "
-            "then run the same command again, it goes on from there."
+            f"{error.filename or destination} cannot be written ({reason(error)}); {remedy}, then run the same command "
+            "again, it goes on from there."
         ) from error
 
 
@@ -283,7 +287,7 @@ def make(repository: Repository, state: Path, job: Job, later: set[Path], verifi
     if not writer(job.target).is_whole(job.partial, job.target):
         job.partial.unlink()
         raise MovaError(f"{job.path} did not get the planned size; run the same command again.")
-    os.replace(job.partial, job.path)
+    rename(job.partial, job.path)
 
 
 def label(name: str) -> str:

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 
 from .checkpoint import TensorInfo
 from .convert_write import Progress, no_progress
-from .errors import MovaError, first_line
-from .files import reason
+from .errors import MovaError, first_line, install_command
+from .files import reason, rename
 from .safetensors_header import DTYPE_BITS
 from .shorten import short
 
@@ -55,8 +55,8 @@ def library() -> Any:
         _ = (hub.get_session, hub.HfApi, hub.utils.build_hf_headers, hub.errors.HfHubHTTPError)
     except (ImportError, AttributeError) as error:
         raise MovaError(
-            f"Downloading needs the package huggingface_hub, 1.0 or newer ({first_line(error)}); install it with "
-            '`python -m pip install "huggingface_hub>=1"`.'
+            f"Downloading needs the package huggingface_hub, 1.0 or newer ({first_line(error)}); run "
+            + install_command('"huggingface_hub>=1"')
         ) from error
     return hub
 
@@ -116,7 +116,7 @@ def fetch(repository: Repository, name: str, path: Path, progress: Progress = no
                 f"{repository.name}/{name} did not arrive as the hub lists it (its SHA-256 differs), and was deleted; "
                 "run the same command again, which fetches it once more."
             )
-        os.replace(part, path)
+        rename(part, path)
     except OSError as error:
         raise MovaError(f"{path} could not be written ({reason(error)}); make room, {AGAIN}.") from error
 

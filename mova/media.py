@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .errors import MovaError
-from .files import reason, temporary_name, whole_file
+from .files import check_name, reason, temporary_name, whole_file
 
 BT709 = 1  # the number of BT.709 in H.264's three colour tags (matrix, primaries, transfer)
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
@@ -75,16 +75,15 @@ def check_output(path: Path, suffix: str = ".mp4") -> None:
         raise MovaError(f"{path} cannot be the output's name; give a file name that ends in {suffix}.")
     if not os.path.isdir(path.parent):
         raise MovaError(f"The folder {path.parent} for the output {path.name!r} does not exist; create it first.")
-    trial = temporary_name(path)
+    check_name(path)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            os.lstat(path)  # a name that this file system cannot hold fails here, not after the work
         if path.is_dir():
             raise MovaError(f"{path} is a folder; give the name of a file in it.")
-        try:
-            trial.touch(exist_ok=False)  # permission bits say nothing to root or on a network drive
-        finally:
-            trial.unlink(missing_ok=True)
+        # Both names are tried, and what is there is left alone: permission bits say nothing to root or on a network
+        # drive, and Windows says of a name that is too long only that it is not there.
+        for trial in [temporary_name(path)] + [path] * (not os.path.lexists(path)):
+            trial.touch(exist_ok=False)
+            trial.unlink()
         if suffix == ".mp4":
             av.codec.Codec("libx264", "w")
     except MovaError:

@@ -37,7 +37,7 @@ def copy(tiny_checkpoint, tmp_path):
 
 
 def change(file, name, value, where=(0,)):
-    state = load_file(file)
+    state = {name: tensor.clone() for name, tensor in load_file(file).items()}  # Windows keeps mapped files
     state[name].view(-1)[list(where)] = value
     save_file(state, file, {"format": "pt"})
 

@@ -153,9 +153,7 @@ def test_an_output_name_that_the_disk_cannot_hold_is_refused(tmp_path, name):
     assert "cannot be written" in sentence_of(media.check_output, tmp_path / name)
 
 
-@pytest.mark.skipif(
-    not os.path.isdir("/proc/self"), reason="needs Linux: /proc is a folder where even root cannot write"
-)
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: /proc is a folder where even root cannot write")
 def test_an_output_in_a_folder_without_write_access_is_refused():
     assert "/proc/clip.mp4 cannot be written" in sentence_of(media.check_output, Path("/proc/clip.mp4"))
 
@@ -267,6 +265,13 @@ def test_a_clip_without_sound_has_no_sound_track(tmp_path):
     info = media.read_clip_info(tmp_path / "a.mp4")
     assert (info.frames, info.audio_codec, info.sample_rate, info.channels, info.settings) == (5, None, 0, 0, {})
     assert media.read_clip(tmp_path / "a.mp4")[1:3] == (None, 0)
+
+
+def test_a_clip_goes_under_a_name_in_any_script(tmp_path):
+    path = tmp_path / "火箭 é 🚀.mp4"
+    media.check_output(path)
+    media.write_clip(path, moving_frames(2), 24, None)
+    assert media.read_clip_info(path).frames == 2 and listing(tmp_path) == [path.name]
 
 
 def test_settings_survive(tmp_path):

@@ -191,7 +191,7 @@ def sizes(format_name):
 
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_the_documented_sizes_are_those_of_the_code(format_name):
-    text = (ROOT / "docs" / "quantization.md").read_text()
+    text = (ROOT / "docs" / "quantization.md").read_text(encoding="utf-8")
     tensors, high, low = sizes(format_name)
     gib = [f"{count / 2**30:.2f} GiB" for count in (high, high + low)]
     assert f"| `{format_name}` | {tensors:,} | {high:,} | {gib[0]} | {gib[1]} |" in text
@@ -199,6 +199,6 @@ def test_the_documented_sizes_are_those_of_the_code(format_name):
 
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_each_format_is_documented(format_name):
-    text = (ROOT / "docs" / "quantization.md").read_text()
+    text = (ROOT / "docs" / "quantization.md").read_text(encoding="utf-8")
     chosen = quantize.FORMATS[format_name]
     assert f"| `{format_name}` | `{chosen.host_name}` | v{chosen.since} |" in text

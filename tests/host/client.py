@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import signal
 import socket
 import struct
@@ -100,13 +101,17 @@ class Server:
         self.process: subprocess.Popen | None = None
 
     def add_pack(self, name: str, folder: Path) -> None:
-        (self.base / "custom_nodes" / name).symlink_to(folder, target_is_directory=True)
+        place = self.base / "custom_nodes" / name
+        try:
+            place.symlink_to(folder, target_is_directory=True)
+        except OSError:  # on Windows, only developers and administrators may make links
+            shutil.copytree(folder, place, ignore=shutil.ignore_patterns(".*", "__pycache__", "demo"))
 
     def start(self) -> "Server":
         # The pack's tests must not see the test run's own import paths.
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         environment.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads are only in each other's way
-        with open(self.log, "w") as log:
+        with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 self.command, stdout=log, stderr=log, cwd=self.base, env=environment, start_new_session=True
             )
@@ -119,13 +124,20 @@ class Server:
                 return self
             except OSError:
                 time.sleep(0.2)
-        text = self.log.read_text()
+        text = self.logged()
         self.stop()
         raise RuntimeError(f"ComfyUI did not start:\n{text[-4000:]}")
 
+    def logged(self) -> str:
+        """What ComfyUI has said so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
     def stop(self) -> None:
         if self.process and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
+            if os.name == "nt":
+                self.process.kill()
+            else:
+                os.killpg(self.process.pid, signal.SIGTERM)
             try:
                 self.process.wait(10)
             except subprocess.TimeoutExpired:
@@ -216,10 +228,10 @@ class Server:
 
 def refusal(server: Server, graph: Any) -> str:
     """What the user is told when a workflow (Graph) is refused: one line, and the log has no error within an error."""
-    before = len(server.log.read_text())
+    before = len(server.logged())
     error = server.run(graph.nodes).error
     assert error and "\n" not in error and "Traceback" not in error, error
-    log = server.log.read_text()[before:]
+    log = server.logged()[before:]
     assert "During handling of the above exception" not in log, log
     return error
 
@@ -240,7 +252,8 @@ def find_comfyui() -> tuple[Path, str] | str:
         return f"no ComfyUI in {place}: set COMFYUI_PATH to its folder"
     given = os.environ.get("COMFYUI_PYTHON")
     # ComfyUI's own environment, where people make it, else the Python that runs this.
-    own = [place / folder / "bin" / "python" for folder in (".venv", "venv")]
+    inside = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
+    own = [Path(place, folder, *inside) for folder in (".venv", "venv")]
     pythons = [given] if given else [*map(str, filter(Path.is_file, own)), sys.executable]
     for python in pythons:
         if can_run_comfyui(python):
