@@ -17,6 +17,7 @@ from mova.media import read_clip
 
 PROMPT = "A rocket lifts off at night; the engines roar."
 IMAGE = ROOT / "demos" / "rocket.jpg"
+DOWNLOAD = "download MOVA-360p PATH/TO/ComfyUI/models --dtype fp8_e4m3_scaled --parts high_noise,low_noise,audio_vae"
 SIZE = {"width": 256, "height": 144, "frames": 25, "steps": 8}
 
 
@@ -44,10 +45,11 @@ The weights are random, so the picture and the sound are noise: what you saw is 
 through both experts to the MP4. With a released checkpoint this makes a real clip, of the release's size, length and
 steps, in bf16 and on a GPU if there is one:
 
-  .venv/bin/python -m mova generate --checkpoint PATH/TO/MOVA-360p --image {IMAGE} \\
-      --prompt "{PROMPT}" --out rocket.mp4
+  {sys.executable} -m mova generate --checkpoint PATH/TO/MOVA-360p --image {IMAGE} --prompt "{PROMPT}" --out rocket.mp4
 
-For ComfyUI, write its single files with: .venv/bin/python -m mova convert PATH/TO/MOVA-360p PATH/TO/ComfyUI/models"""
+For ComfyUI, fetch its single files with:
+
+  {sys.executable} -m mova {DOWNLOAD}"""
     )
     return 0
 

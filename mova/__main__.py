@@ -1,14 +1,16 @@
 """Command line: python -m mova generate | convert | download | info | tiny."""
 
 import argparse
+import difflib
 import io
 import signal
+import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from .errors import MovaError
+from .errors import MovaError, install_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not error.name or error.name.startswith("mova"):
             raise
         package = {"PIL": "pillow"}.get(error.name, error.name)
-        print(f"error: this needs {package}; run {sys.executable} -m pip install {package}", file=sys.stderr)
+        print(f"error: this needs {package}; run {install_command(package)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\nstopped; {getattr(options, 'stopped', 'nothing was written.')}", file=sys.stderr)
@@ -40,10 +42,43 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+class Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that are values."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
+class Command(Parser):
+    """Names a mistyped option before what is missing without it."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known = list(self._option_string_actions)
+        for word in args[: args.index("--")] if "--" in args else args:
+            name = word.partition("=")[0]
+            is_option = name.startswith("--") and " " not in name  # as argparse sees it
+            if is_option and not any(option.startswith(name) for option in known):
+                close = difflib.get_close_matches(name, known, 1)
+                self.error(f"there is no option {name}" + (f" (did you mean {close[0]}?)" if close else ""))
+        return super().parse_known_args(args, namespace)
+
+
+def typed() -> str:
+    """What was typed in front of the arguments: `python -m mova`, or `python PATH/TO/THE/PACK`."""
+    return subprocess.list2cmdline(sys.orig_argv[: len(sys.orig_argv) - len(sys.argv[1:])])
+
+
 def parser() -> argparse.ArgumentParser:
-    show = argparse.ArgumentDefaultsHelpFormatter
-    root = argparse.ArgumentParser(prog="python -m mova", description="MOVA: video and sound together.")
-    commands = root.add_subparsers(dest="command", required=True)
+    show = Defaults
+    root = Parser(prog=typed(), description="MOVA: video and sound together.")
+    commands = root.add_subparsers(dest="command", required=True, parser_class=Command)
 
     generate = commands.add_parser("generate", help="make a clip", formatter_class=show)
     generate.set_defaults(run=run_generate)
@@ -56,21 +91,22 @@ def parser() -> argparse.ArgumentParser:
     add("--text-only-frame", choices=("white", "none"), default="white", help="what stands for a missing first frame")
     add("--out", type=Path, required=True, help="the .mp4 to write")
     add("--contact-sheet", type=Path, help="also write frames and waveform as this .png")
-    add("--width", type=int, default=640)
-    add("--height", type=int, default=352)
+    add("--width", type=int, default=640, help="in pixels, a multiple of 16")
+    add("--height", type=int, default=352, help="in pixels, a multiple of 16")
     add("--frames", type=int, default=193, help="4k + 1")
-    add("--fps", type=float, default=24.0)
-    add("--steps", type=int, default=50)
+    add("--fps", type=float, default=24.0, help="frames a second")
+    add("--steps", type=int, default=50, help="of denoising")
     add("--guidance", type=float, default=5.0, help="of the text, on both modalities")
     add("--audio-guidance", type=float, help="of the text on the audio, if it should differ")
     add("--bridge-guidance", type=float, default=1.0, help="more ties the sound closer to the picture; 1 is off")
     add("--video-shift", type=float, help="of the sigmas (the checkpoint's if not given)")
     add("--audio-shift", type=float, help="of the sigmas (the checkpoint's if not given)")
     add("--boundary", type=float, help="sigma below which the low-noise expert works (the checkpoint's if not given)")
-    add("--seed", type=int, default=42)
+    add("--seed", type=int, default=42, help="of the noise")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
-    add("--dtype", choices=("bf16", "fp16", "fp32"), default="bf16")
-    add("--attention", choices=("auto", "sdpa", "onednn", "xformers", "sage"), default="auto")
+    add("--dtype", choices=("bf16", "fp16", "fp32"), default="bf16", help="to compute in; the audio VAE takes fp32")
+    kernels = ("auto", "sdpa", "onednn", "xformers", "sage")
+    add("--attention", choices=kernels, default="auto", help="the kernel; auto takes only exact ones")
     add("--tiled-vae", action="store_true", help="encode and decode the video in tiles: less memory, slower")
 
     convert = commands.add_parser("convert", help="write the single files that ComfyUI loads", formatter_class=show)
@@ -96,12 +132,12 @@ def parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", help="say what a checkpoint or a clip is")
     info.set_defaults(run=run_info)
-    info.add_argument("path", type=Path)
+    info.add_argument("path", type=Path, help="a model folder, a weights file (also GGUF), a LoRA or an .mp4 clip")
 
     tiny = commands.add_parser("tiny", help="write a small checkpoint with random weights", formatter_class=show)
     tiny.set_defaults(run=run_tiny)
-    tiny.add_argument("folder", type=Path)
-    tiny.add_argument("--seed", type=int, default=0)
+    tiny.add_argument("folder", type=Path, help="a new one, or an empty one")
+    tiny.add_argument("--seed", type=int, default=0, help="of the weights")
     return root
 
 
@@ -109,6 +145,7 @@ def run_generate(options: argparse.Namespace) -> None:
     """Check everything, then load, generate and write."""
     # Imported here: these take seconds, which --help should not.
     from . import media, pipeline
+    from .conditioning import crop_notice
     from .contact_sheet import write_contact_sheet
     from .folder import open_checkpoint
 
@@ -118,7 +155,13 @@ def run_generate(options: argparse.Namespace) -> None:
         media.check_output(options.contact_sheet, ".png")
     request = request_from(options)
     request.check()
+    for picture, what in ((request.image, "first"), (request.end_image, "last")):
+        notice = picture and crop_notice(picture.width, picture.height, what, options.width, options.height)
+        if notice:
+            tell(notice)
     device, dtype = pipeline.device_and_dtype(options.device, options.dtype)
+    if options.device == "auto" and device.type == "cpu":
+        tell("no usable GPU found: computing on the CPU")
     with Progress(options.steps) as progress:
         runtime = pipeline.Runtime(
             device, dtype, options.attention, options.tiled_vae, part=progress.part, step=progress.step
@@ -185,13 +228,11 @@ class Progress:
 
 def run_convert(options: argparse.Namespace) -> None:
     """Write the files; what was left out or kept is said."""
-    from .convert import convert, default_parts
+    from .convert import convert
 
-    if options.parts is None and (left_out := default_parts(options.source)[1]):
-        print(left_out, file=sys.stderr)
     with ByteProgress() as progress:
         request = (options.source, options.destination, options.dtype, options.name, options.parts, options.verify)
-        tell_files(convert(*request, progress=progress), progress)
+        tell_files(convert(*request, progress, tell), progress)
 
 
 def run_download(options: argparse.Namespace) -> None:
@@ -200,7 +241,12 @@ def run_download(options: argparse.Namespace) -> None:
 
     with ByteProgress() as progress:
         request = (options.name, options.destination, options.dtype, options.parts, options.verify, progress)
-        tell_files(download(*request, note=lambda text: print(text, file=sys.stderr)), progress)
+        tell_files(download(*request, tell), progress)
+
+
+def tell(text: str) -> None:
+    """What the user should know, apart from what the command was asked for."""
+    print(text, file=sys.stderr)
 
 
 def tell_files(files: Iterable[Any], progress: "ByteProgress") -> None:

@@ -15,6 +15,7 @@ GRID = 2 * SPATIAL_STRIDE  # patches are 2 x 2 latents
 
 # How a clip without a first picture is conditioned.
 TEXT_ONLY_FRAMES = ("white", "none")
+MUCH_CROPPED = 0.4  # of a picture; less is what people expect of two shapes that differ
 
 
 def check_size(width: int, height: int, frames: int) -> None:
@@ -64,6 +65,27 @@ def crop_and_resize(image: Image.Image, width: int, height: int) -> Image.Image:
         top = (image_height - cropped) // 2
         box = (0, top, image_width, top + cropped)
     return image.crop(box).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def crop_notice(picture_width: int, picture_height: int, what: str, width: int, height: int) -> str | None:
+    """What to tell if the clip's shape cuts much of a picture away, with a size of the picture's own shape.
+
+    `what` tells which picture it is.
+    """
+    wider = picture_width / picture_height / (width / height)
+    cropped = 1 - min(wider, 1 / wider)
+    if cropped < MUCH_CROPPED:
+        return None
+    # As many pixels as the clip has, so that memory and time stay as they are.
+    fitting = [
+        max(GRID, round((width * height * ratio) ** 0.5 / GRID) * GRID)
+        for ratio in (picture_width / picture_height, picture_height / picture_width)
+    ]
+    # Short, since a node shows but two lines.
+    return (
+        f"{cropped:.0%} of the {what} picture ({picture_width} x {picture_height}) is cropped away; for all of it take "
+        f"width {fitting[0]}, height {fitting[1]}."
+    )
 
 
 def image_tensor(image: Image.Image, width: int, height: int) -> Tensor:

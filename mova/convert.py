@@ -83,14 +83,17 @@ def convert(
     parts: Sequence[str] | None = None,
     verified: bool = False,
     progress: Progress = lambda name, done, total: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Converted]:
     """Write the planned files into a folder like ComfyUI's models, one after the other; yields each as it is done.
 
     A file that is there with the same header (names, shapes, dtypes, metadata) and size is kept: a file gets its name
     only when it is whole. So the same call goes on after an interruption, from file to file.
-    Raises MovaError as `plan` does, for values that are not finite, and if the disk refuses or is too small.
+    `note` is told what is left out. Raises MovaError as `plan` does, for values that are not finite, and if the disk
+    refuses or is too small.
     """
     source, destination = Path(source), Path(destination)
+    check_destination(destination)
     targets = plan(source, dtype, stem, parts)
     paths = [path_of(target, destination) for target in targets]
     for path in paths:
@@ -103,8 +106,16 @@ def convert(
     kept = [writer(target).is_whole(path, target) for path, target in zip(paths, targets, strict=True)]
     needed = [writer(target).file_size(target) for target, there in zip(targets, kept, strict=True) if not there]
     check_room(destination, sum(needed))
+    if parts is None and (left_out := default_parts(source)[1]):
+        note(left_out)
     for path, target, there in zip(paths, targets, kept, strict=True):
         yield write_target(path, target, there, verified, progress)
+
+
+def check_destination(folder: Path) -> None:
+    """Raise MovaError for ComfyUI's own folder, in which no loader would find the files."""
+    if (folder / "main.py").is_file() and (models := folder / "models").is_dir():
+        raise MovaError(f"{folder} is ComfyUI itself; name its folder models ({models}).")
 
 
 def path_of(target: Target, destination: Path) -> Path:

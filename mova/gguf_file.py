@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .checkpoint import TensorInfo
-from .errors import MovaError, first_line
+from .errors import MovaError, first_line, install_command
 from .files import whole_file
 from .safetensors_header import broken, check_is_file, impostor, unreadable
 from .shorten import short
@@ -48,7 +48,7 @@ def library() -> Any:
         import gguf
     except ImportError as error:
         raise MovaError(
-            f"GGUF files need the package gguf ({first_line(error)}); install it with `python -m pip install gguf`."
+            f"GGUF files need the package gguf ({first_line(error)}); run {install_command('gguf')}"
         ) from error
     return gguf
 
@@ -161,7 +161,7 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
     try:
         reader = Reader(path)
         metadata = {
-            name: text(field, gguf)
+            name: metadata_value(field, gguf)
             for name, field in reader.fields.items()
             if not name.startswith("GGUF.") and field.types[0] != gguf.GGUFValueType.ARRAY
         }
@@ -174,7 +174,7 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
     return tensors, metadata
 
 
-def text(field: Any, gguf: Any) -> str:
+def metadata_value(field: Any, gguf: Any) -> str:
     """A metadata field that is no list. (The package's own `contents` is missing from older releases of it.)"""
     value = field.parts[-1]
     return bytes(value).decode() if field.types[0] == gguf.GGUFValueType.STRING else str(value[0])

@@ -15,6 +15,8 @@ from .checkpoint import PICKLES, TensorInfo, Weights, open_weights
 from .config import MovaConfig, Shapes
 from .errors import MovaError
 from .folder import EXPERTS, JOINT, PARTS, open_checkpoint
+from .hub_record import record_of
+from .lora_files import TRAINERS_NAMES
 from .media import read_clip_info
 from .safetensors_header import DTYPE_BITS
 
@@ -30,11 +32,6 @@ SIGNS = {
         "enc.blk.1.attn_rel_b.weight",
     ),
 }
-# What trainers call the one file in their folder.
-LORA_FILES = (
-    *("lora_weights.pt", "lora_weights.safetensors"),
-    *("adapter_model.safetensors", "pytorch_lora_weights.safetensors"),
-)
 QUANTISED = "_quantization_metadata"
 MARK = ".comfy_quant"  # of a quantised layer: a JSON object in bytes
 # Beside the weights: what belongs to a quantised layer, and the tokenizer in a text encoder's file.
@@ -48,7 +45,7 @@ def describe(path: Path) -> Iterator[str]:
     suffix = path.suffix.lower()
     if path.is_dir() and ((path / "model_index.json").exists() or any((path / part).is_dir() for part in PARTS)):
         return describe_folder(path)
-    if path.is_dir() and any((path / name).is_file() for name in LORA_FILES):
+    if path.is_dir() and any((path / name).is_file() for name in TRAINERS_NAMES):
         return lora.describe_lora(path)
     if path.is_dir() or suffix == ".safetensors":
         return describe_weights(path)
@@ -58,20 +55,30 @@ def describe(path: Path) -> Iterator[str]:
         return lora.describe_lora(path)
     if suffix == ".mp4":
         return describe_clip(path)
+    if not path.exists():
+        raise MovaError(f"{path} is not there; check the path.")
     kinds = "a model folder, weights (.safetensors, .gguf), a LoRA (also .pt) nor an .mp4 clip"
-    what = "is not there" if not path.exists() else f"is neither {kinds}"
-    raise MovaError(f"{path} {what}; name one of those.")
+    raise MovaError(f"{path} is neither {kinds}; name one of those.")
 
 
 def describe_folder(path: Path) -> Iterator[str]:
-    checkpoint = open_checkpoint(path)
+    unchecked: tuple[str, ...] = ()
+    try:
+        checkpoint = open_checkpoint(path)
+    except ImportError:  # of the libraries that know what these should be like; ComfyUI's Python has no diffusers
+        unchecked = ("video_vae", "text_encoder")
+        checkpoint = open_checkpoint(path, set(PARTS).difference(unchecked))
+    parts = {part: open_weights(path / part) if part in unchecked else checkpoint.weights[part] for part in PARTS}
     video, audio = checkpoint.config.video_dit, checkpoint.config.audio_dit
     yield f"MOVA checkpoint folder {path}"
     yield f"video tower: {video.num_layers} layers, width {video.dim}; audio tower: {audio.num_layers}, {audio.dim}"
     yield f"experts switch at timestep {1000 * checkpoint.boundary:g}; schedule shift {checkpoint.schedule.shift:g}"
-    for part, weights in checkpoint.weights.items():
+    for part, weights in parts.items():
         note = {EXPERTS[0]: " (high noise)", EXPERTS[1]: " (low noise)"}.get(part, "")
-        yield f"{part + note:28} {totals(weights.tensors)}, {len(set(weights.files.values()))} file(s)"
+        commits = {record.commit[:7]: None for path in weights.paths() if (record := record_of(path))}
+        known = f", commit {' and '.join(commits)}" if commits else ""
+        doubt = ", not checked: that needs diffusers and transformers" if part in unchecked else ""
+        yield f"{part + note:28} {totals(weights.tensors)}, {len(weights.paths())} file(s){known}{doubt}"
 
 
 def describe_weights(path: Path) -> Iterator[str]:
@@ -110,7 +117,7 @@ def describe_clip(path: Path) -> Iterator[str]:
         yield f"{name}: {value}"
     if not settings:
         yield "no settings of ours in it"
-    for name, value in settings.items():
+    for name, value in ((name, value) for name, value in settings.items() if name not in clip):
         yield f"{name}: {value if isinstance(value, str) else json.dumps(value)}"
 
 

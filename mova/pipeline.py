@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from . import onednn, text, video_vae
+from . import __version__, onednn, text, video_vae
 from .attention import Attention, choose
 from .audio_vae import AudioVAE, plain_weights
 from .checkpoint import assign, check_finite
@@ -22,6 +22,9 @@ from .guidance import Guidance, guided
 from .joint import JointModel, Text
 from .sampling import euler
 from .schedule import low_noise_start, sigmas
+
+# What torch says of a device that is full: CUDA and MPS, and the CPU's allocator on Windows and elsewhere.
+FULL = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,9 @@ def generate(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> Resu
         video, audio = denoise(checkpoint, request, runtime, prompts, condition)
         frames = decode_video(checkpoint, runtime, video)
         waveform = decode_audio(checkpoint, runtime, audio)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not any(words in str(error) for words in FULL):
+            raise
         raise MovaError(
             f"The memory of {runtime.device} is full; take fewer frames, a smaller size or tiles for the video VAE "
             f"({first_line(error)})"
@@ -280,14 +285,24 @@ def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     if dtype not in dtypes:
         raise MovaError(f"There is no dtype called {dtype!r}; choose one of {', '.join(dtypes)}.")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch built without CUDA
-        raise MovaError(f"The device {device!r} cannot be used here; choose auto, cpu, cuda or cuda:N.") from error
-    return found, dtypes[dtype]
+    gpus = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    seen = [*(gpu for gpu in gpus if gpus[gpu]), "cpu"]
+    for name in seen if device == "auto" else [device]:
+        try:
+            # Tried: a Mac that is a virtual machine has MPS without any memory, and one before macOS 14 no bf16 on it.
+            torch.empty(1, device=name, dtype=dtypes[dtype])
+            return torch.device(name), dtypes[dtype]
+        except (RuntimeError, AssertionError, TypeError) as error:  # AssertionError: torch built without CUDA
+            fault = error
+    choices = " or ".join(name for name in ("auto", *seen) if name != device)
+    if device.split(":")[0] in seen:
+        raise MovaError(
+            f"The device {device!r} cannot be used here in {dtype} ({first_line(fault)}); choose {choices}."
+        ) from fault
+    raise MovaError(
+        f"The device {device!r} cannot be used: this PyTorch ({torch.__version__}) sees no such device; choose "
+        f"{choices}, or install PyTorch for your GPU."
+    ) from fault
 
 
 def settings_of(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> dict[str, Any]:
@@ -299,4 +314,5 @@ def settings_of(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> d
     guidance = kept.pop("guidance")
     kept |= {"guidance": guidance.text, "bridge_guidance": guidance.bridge, "audio_guidance": guidance.audio}
     kept |= {"checkpoint": checkpoint.root.resolve().name, "dtype": str(runtime.dtype).removeprefix("torch.")}
-    return kept | {"device": runtime.device.type, "attention": runtime.attention}
+    kept |= {"device": runtime.device.type, "attention": runtime.attention, "tiled_vae": runtime.tiled_vae}
+    return kept | {"mova": __version__, "torch": str(torch.__version__)}

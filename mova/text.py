@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .checkpoint import expected_shapes, read_json
-from .errors import MovaError, first_line
+from .errors import MovaError, first_line, install_command
 
 TOKENS = 512  # that the model was trained with; shorter prompts are followed by zeros, which are attended to
 
@@ -26,7 +26,9 @@ def clean(prompt: str) -> str:
     try:
         import ftfy
     except ImportError as error:
-        raise MovaError("The package ftfy, which cleans prompts, is not installed; run: pip install ftfy") from error
+        raise MovaError(
+            f"The package ftfy, which cleans prompts, is not installed; run {install_command('ftfy')}"
+        ) from error
     prompt = html.unescape(html.unescape(ftfy.fix_text(prompt)))
     return re.sub(r"\s+", " ", prompt).strip()
 

@@ -2,17 +2,20 @@
 
 import json
 import math
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .audio_vae import AudioVAE
 from .config import AudioVAEConfig, BridgeConfig, MovaConfig, TowerConfig
 from .errors import MovaError
+from .files import reason
 from .folder import JOINT
 from .joint import JointModel
 
@@ -38,17 +41,15 @@ AUDIO_VAE = AudioVAEConfig(encoder_dim=8, decoder_dim=128)
 TEXT_ENCODER: dict[str, Any] = {"d_model": 4096, "d_kv": 32, "num_heads": 2, "d_ff": 128, "num_layers": 2}
 VIDEO_VAE: dict[str, Any] = {"base_dim": 16}
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+INDEX = "model_index.json"
 DTYPE = torch.bfloat16
 
 
-def write_tiny(root: Path, shards: int = 2, seed: int = 0) -> None:
-    """Write the checkpoint (some 60 MB, bf16) into a folder that is new or empty; the experts in `shards` files each.
+def write_tiny(root: Path, seed: int = 0) -> None:
+    """Write the checkpoint (some 60 MB, bf16) into a folder that is new or empty; the experts in two files each.
 
-    Raises MovaError if the folder holds something or cannot be written.
+    Raises MovaError if the folder holds something or cannot be written; what is half made is removed then.
     """
-    from diffusers import AutoencoderKLWan
-    from transformers import UMT5Config, UMT5EncoderModel
-
     root = Path(root)
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -56,13 +57,31 @@ def write_tiny(root: Path, shards: int = 2, seed: int = 0) -> None:
             raise MovaError(f"{root} is not empty; name a new folder.")
     except OSError as error:
         raise MovaError(f"{root} cannot be made ({error.strerror}); name another folder.") from error
+    try:
+        write_parts(root, seed)
+    except BaseException as error:
+        for made in root.iterdir():
+            shutil.rmtree(made, ignore_errors=True)
+        (root / INDEX).unlink(missing_ok=True)
+        if isinstance(error, OSError | SafetensorError):
+            raise MovaError(
+                f"{root} could not be written ({reason(error)}); make room for 60 MB, or name another folder."
+            ) from error
+        raise
+
+
+def write_parts(root: Path, seed: int) -> None:
+    """All parts, the index last."""
+    from diffusers import AutoencoderKLWan
+    from transformers import UMT5Config, UMT5EncoderModel
+
     generator = torch.Generator().manual_seed(seed)
     config = CONFIG.to_dict()
     variant = {"has_image_input": False}
     for part in ("video_dit", "video_dit_2"):
         joint = random_state(JointModel(CONFIG, device="meta"), generator)
         expert = {name: tensor for name, tensor in joint.items() if not name.startswith(JOINT)}
-        write_part(root / part, {**config["video_dit"], **variant}, expert, shards)
+        write_part(root / part, {**config["video_dit"], **variant}, expert, shards=2)
     for part in JOINT:
         state = {name.removeprefix(part + "."): t for name, t in joint.items() if name.startswith(part)}
         extra = {**variant, "vae_type": "dac"} if part == "audio_dit" else {}
@@ -81,7 +100,7 @@ def write_tiny(root: Path, shards: int = 2, seed: int = 0) -> None:
     write_part(root / "text_encoder", encoder.config.to_dict(), state, name="model.safetensors")
     schedule = {"num_train_timesteps": 1000, "shift": 5.0, "sigma_min": 0.0, "extra_one_step": True}
     write_json(root / "scheduler" / "scheduler_config.json", {"_class_name": "FlowMatchPairScheduler", **schedule})
-    write_json(root / "model_index.json", {"_class_name": "MOVA", "audio_vae_type": "dac", "boundary_ratio": 0.9})
+    write_json(root / INDEX, {"_class_name": "MOVA", "audio_vae_type": "dac", "boundary_ratio": 0.9})
 
 
 def random_state(module: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from mova.conditioning import (
     check_size,
     condition_mask,
     crop_and_resize,
+    crop_notice,
     image_condition,
     image_tensor,
 )
@@ -47,6 +50,13 @@ def test_the_centre_is_kept():
     pixels = np.zeros((40, 160, 3), np.uint8)
     pixels[:, 60:100] = 255
     assert np.asarray(crop_and_resize(Image.fromarray(pixels), 32, 32)).min() == 255
+
+
+def test_it_is_said_if_much_of_a_picture_is_cropped_away_and_the_size_it_names_crops_little():
+    told = crop_notice(720, 1280, "last", 640, 352)
+    assert told.startswith("69% of the last picture (720 x 1280) is cropped away; for all of it take width ")
+    width, height = map(int, re.findall(r"\d+", told)[-2:])
+    assert crop_notice(720, 1280, "last", width, height) is None and crop_notice(640, 427, "first", 640, 352) is None
 
 
 def test_pixels_run_from_minus_one_to_one():

@@ -1,6 +1,7 @@
 """What `python -m mova info` says of each kind of file."""
 
 import json
+import sys
 
 import gguf
 import pytest
@@ -11,6 +12,7 @@ from mova import JointModel, gguf_file, quantize, tiny
 from mova.__main__ import main
 from mova.checkpoint import open_weights
 from mova.convert_parts import Entry
+from mova.media import write_clip
 from mova.wan_vae_names import wan_name
 
 
@@ -107,6 +109,22 @@ def test_the_parts_of_a_release_and_of_comfyui_s_folders(tiny_checkpoint, tmp_pa
     assert info(tiny_checkpoint)[0] == f"MOVA checkpoint folder {tiny_checkpoint}"
 
 
+def test_a_release_is_described_also_without_the_library_of_its_video_vae(tiny_checkpoint, info, monkeypatch):
+    whole = info(tiny_checkpoint)
+    monkeypatch.setitem(sys.modules, "diffusers", None)  # as in ComfyUI's Python
+    lines = info(tiny_checkpoint)
+    assert [line.split(", not checked")[0] for line in lines] == whole
+    assert [line.split()[0] for line in lines if "not checked" in line] == ["video_vae", "text_encoder"]
+
+
+def test_a_clip_tells_each_value_once(tmp_path, info):
+    settings = {"frames": 1, "width": 32, "height": 32, "fps": 23.976, "prompt": "a rocket"}
+    frames = torch.zeros(1, 32, 32, 3, dtype=torch.uint8)
+    write_clip(tmp_path / "clip.mp4", frames, settings["fps"], None, settings=settings)
+    names = [line.split(":")[0] for line in info(tmp_path / "clip.mp4")[1:]]
+    assert len(set(names)) == len(names) and set(settings) <= set(names)
+
+
 @pytest.fixture(scope="module")
 def gguf_path(state, tmp_path_factory):
     folder = tmp_path_factory.mktemp("info")
@@ -159,6 +177,17 @@ def test_loras(tmp_path, info):
     for path in (folder, folder / "lora_weights.pt"):
         lines = info(path)
         assert lines[0].startswith("LoRA ") and any("audio" in line and "rank 4" in line for line in lines)
+    (folder / "lora_weights.pt").rename(folder / "adapter_model.bin")  # PEFT's older name
+    assert info(folder)[0] == f"LoRA {folder / 'adapter_model.bin'}"
+
+
+def test_a_lora_with_no_layer_of_mova_is_one_for_another_model(tmp_path, info):
+    halves = {"lora_down.weight": torch.ones(4, 8), "lora_up.weight": torch.ones(8, 4)}
+    for layer, ours in (("double_blocks_0_img_attn_qkv", False), ("blocks_0_self_attn_q", True)):
+        lora = {f"lora_unet_{layer}.{half}": tensor for half, tensor in halves.items()}
+        save_file(lora, tmp_path / "lora.safetensors")
+        told = info(tmp_path / "lora.safetensors")[1]
+        assert ("a LoRA for another model" in told) != ours and ("video tower of Wan's kind" in told) == ours
 
 
 def test_a_pickle_that_is_no_lora_is_told_in_a_sentence(tmp_path, info):
@@ -178,4 +207,4 @@ def test_what_is_nothing_that_mova_knows_is_told(tmp_path, info):
     (tmp_path / "notes.txt").write_text("text")
     assert "notes.txt is neither a model folder, weights" in info(tmp_path / "notes.txt")[0]
     assert "gone.gguf" in info(tmp_path / "gone.gguf")[0]
-    assert "gone.pt is not there" in info(tmp_path / "gone.pt")[0]
+    assert info(tmp_path / "gone.pt") == [f"error: {tmp_path / 'gone.pt'} is not there; check the path."]
