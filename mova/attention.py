@@ -79,12 +79,22 @@ KERNELS = {
 def available(device: torch.device, dtype: torch.dtype) -> list[str]:
     """Names of the kernels that can run on this device and dtype."""
 
-    def runs(name: str, kernel: Kernel) -> bool:
+    def fits(name: str, kernel: Kernel) -> bool:
         installed = kernel.package is None or importlib.util.find_spec(kernel.package) is not None
         built = name != "onednn" or onednn.available()
         return installed and built and kernel.device in (None, device.type) and dtype in kernel.dtypes
 
-    return [name for name, kernel in KERNELS.items() if runs(name, kernel)]
+    return [name for name, kernel in KERNELS.items() if fits(name, kernel)]
+
+
+def runs(attention: Attention, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a kernel really runs here: a package may be built for another torch, or for other GPUs."""
+    x = torch.zeros(1, 16, 128, device=device, dtype=dtype)
+    try:
+        attention(x, x, x, 1).cpu()
+    except Exception:  # whatever a broken build raises, from its import on
+        return False
+    return True
 
 
 def choose(name: str, device: torch.device, dtype: torch.dtype) -> Attention:
@@ -94,7 +104,8 @@ def choose(name: str, device: torch.device, dtype: torch.dtype) -> Attention:
     """
     usable = available(device, dtype)
     if name == "auto":
-        name = next(kernel for kernel in ("onednn", "xformers", "sdpa") if kernel in usable)
+        fastest = [kernel for kernel in ("onednn", "xformers") if kernel in usable]
+        name = next((kernel for kernel in fastest if runs(KERNELS[kernel].attention, device, dtype)), "sdpa")
     if name not in KERNELS:
         raise MovaError(f"There is no attention called {name!r}; choose auto, {', '.join(KERNELS)}.")
     if name not in usable:

@@ -3,8 +3,9 @@
 Module names are the published code's, so that its weights load as they are.
 """
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -122,6 +123,22 @@ class Decoder(nn.Module):
         return out
 
 
+@contextlib.contextmanager
+def without_tf32() -> Iterator[None]:
+    """cuDNN's default is to round float32 convolutions to TF32 (10 bits of mantissa); the nets amplify that."""
+    flags: Any = torch.backends.cudnn
+    name: str = "allow_tf32"
+    off: bool | str = False
+    if hasattr(flags, "conv"):  # from torch 2.9 on; where a user has set this, the older flag cannot be read
+        flags, name, off = flags.conv, "fp32_precision", "ieee"
+    before = getattr(flags, name)
+    setattr(flags, name, off)
+    try:
+        yield
+    finally:
+        setattr(flags, name, before)
+
+
 class AudioVAE(nn.Module):
     """48 kHz mono waveforms to continuous latents and back."""
 
@@ -141,6 +158,7 @@ class AudioVAE(nn.Module):
         self.post_quant_conv = operations.Conv1d(config.latent_dim, config.latent_dim, kernel_size=1, **factory)
         self.decoder = Decoder(config, operations, **factory)
 
+    @without_tf32()
     def encode(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """waveform [B, 1, N] in -1..1 -> (mean, logvar), each [B, latent_dim, ceil(N / hop)].
 
@@ -150,6 +168,7 @@ class AudioVAE(nn.Module):
         mean, logvar = self.quant_conv(self.encoder(waveform)).chunk(2, dim=1)
         return mean, logvar.clamp(-30.0, 20.0)
 
+    @without_tf32()
     def decode(self, latent: Tensor) -> Tensor:
         """latent [B, latent_dim, L] -> waveform [B, 1, hop * L] in -1..1."""
         out: Tensor = self.decoder(self.post_quant_conv(latent))

@@ -21,8 +21,11 @@ ROWS = 4096
 
 def in_rows_(x: Tensor, function: Callable[[Tensor, slice], Tensor]) -> Tensor:
     """Replace x [B, L, D] by function(rows of x, which rows they are), some rows at a time, in place."""
-    for start in range(0, x.shape[1], ROWS):
-        rows = slice(start, start + ROWS)
+    step = ROWS
+    if torch.compiler.is_compiling():  # which writes out each turn of the loop: a few larger ones, not 44
+        step = max(ROWS, -(-x.shape[1] // 4))
+    for start in range(0, x.shape[1], step):
+        rows = slice(start, start + step)
         x[:, rows] = function(x[:, rows], rows)
     return x
 
@@ -51,7 +54,8 @@ def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tenso
 
 def timestep_sinusoid(timestep: Tensor, dim: int) -> Tensor:
     """Timesteps [B] in 0..1000 -> [B, dim] float32: cosines, then sines (sinusoidal_embedding_1d)."""
-    position = timestep.cpu() if timestep.device.type == "mps" else timestep  # MPS has no float64
+    # Apple's MPS, Intel's Arc and DirectML have no float64, and nobody knows what others have.
+    position = timestep if timestep.device.type in ("cpu", "cuda", "meta") else timestep.cpu()
     exponent = -torch.arange(dim // 2, dtype=torch.float64, device=position.device) / (dim // 2)
     angle = torch.outer(position.double(), 10000.0**exponent)
     return torch.cat([angle.cos(), angle.sin()], dim=1).float().to(timestep.device)

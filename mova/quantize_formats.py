@@ -174,22 +174,14 @@ def int8_sizes(shape: Shape) -> Sizes:
     return {"": ("I8", shape), "_scale": ("F32", (shape[0], 1))}
 
 
-def int8_encode(w: Tensor) -> Parts:
-    """One scale for each row."""
-    return int8_rows(w, lambda part: part)
-
-
 def int8_rotated_encode(w: Tensor) -> Parts:
     """Each 256 inputs rotated by a Hadamard matrix, as the host rotates the activations: no column stands out. Then
     one scale for each row (ConvRot, arXiv 2512.03673).
     """
-    return int8_rows(w, lambda part: rotated(part, hadamard()))
-
-
-def int8_rows(w: Tensor, before: Callable[[Tensor], Tensor]) -> Parts:
+    matrix = hadamard()
     data, scale = torch.empty(w.shape, dtype=torch.int8), torch.empty(len(w), 1)
     for rows, part in chunks(w):
-        part = before(part)
+        part = rotated(part, matrix)
         scale[rows] = (part.abs().amax(dim=1, keepdim=True) / INT8_MAX).clamp(min=1e-30)
         data[rows] = (part / scale[rows]).round_().clamp_(-128, 127).to(torch.int8)
     return {"": data, "_scale": scale}

@@ -1,5 +1,6 @@
 """Sound: from AUDIO to latents and back."""
 
+import math
 from pathlib import Path
 
 import folder_paths
@@ -74,7 +75,7 @@ class MOVAAudioEncode(io.ComfyNode):
             description="Sound as an audio latent, resampled, mixed to mono, and cut or padded to the clip's length.",
             search_aliases=["audio to latent"],
             inputs=[
-                io.Audio.Input("audio", tooltip="Any sound."),
+                io.Audio.Input("audio", tooltip="Any sound; to begin later in it, use Trim Audio Duration before."),
                 io.Vae.Input("audio_vae", tooltip="From MOVA Audio VAE Loader."),
                 io.Int.Input(
                     "length",
@@ -102,7 +103,9 @@ class MOVAAudioEncode(io.ComfyNode):
         check_audio_vae(audio_vae)
         check_audio(audio)
         rate = audio_vae.audio_sample_rate
-        waveform = audio["waveform"].float().mean(dim=1, keepdim=True)
+        # Cut before the work, for it may be an hour of music; resampling reads at most a second beyond what is kept.
+        enough = math.ceil((length / fps + 2) * audio["sample_rate"])
+        waveform = audio["waveform"][..., :enough].float().mean(dim=1, keepdim=True)
         if audio["sample_rate"] != rate:
             waveform = torchaudio.functional.resample(waveform, audio["sample_rate"], rate)
         missing = audio_samples(length, fps, rate) - waveform.shape[-1]

@@ -140,6 +140,14 @@ def check_video_vae(vae: Any) -> None:
         )
 
 
+def video_vae_notice(vae: Any) -> str | None:
+    """What to tell of a VAE that check_video_vae lets pass: HunyuanVideo's has as many channels, of another meaning."""
+    kind = type(getattr(vae, "first_stage_model", None)).__name__
+    if kind in ("WanVAE", "TAEHV"):  # the host's names for Wan's, and for the tiny ones
+        return None
+    return f"The VAE in vae is of the kind {kind}, not Wan's; with another than wan_2.1_vae the picture may be noise."
+
+
 def check_audio_vae(vae: Any) -> None:
     """Raise MovaError unless this is MOVA's audio VAE."""
     if not getattr(vae, "is_mova_audio", False):

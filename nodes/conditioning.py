@@ -8,15 +8,15 @@ from PIL import Image
 from torch import Tensor
 
 from ..mova.conditioning import (
-    GRID,
     SPATIAL_STRIDE,
     TEXT_ONLY_FRAMES,
     audio_latents,
+    crop_notice,
     image_condition,
     latent_frames,
 )
 from . import notice
-from .checks import check_clip_size, check_images, check_video_vae, size_fault
+from .checks import check_clip_size, check_images, check_video_vae, size_fault, video_vae_notice
 from .latent_format import AUDIO_CHANNELS, VIDEO_CHANNELS, AudioVideoLatent
 
 
@@ -24,28 +24,6 @@ def to_picture(images: Tensor) -> Image.Image:
     """The first of the host's IMAGE [B, H, W, C] in 0..1 as a picture."""
     pixels = (images[0, :, :, :3].clamp(0, 1) * 255).round().to("cpu", torch.uint8)
     return Image.fromarray(pixels.contiguous().numpy())
-
-
-MUCH_CROPPED = 0.4  # of a picture; less is what people expect of two shapes that differ
-
-
-def crop_notice(images: Tensor, what: str, width: int, height: int) -> str | None:
-    """What to tell if the clip's shape cuts much of a picture [B, H, W, C] away, with a size of its own shape."""
-    picture_height, picture_width = images.shape[1:3]
-    wider = picture_width / picture_height / (width / height)
-    cropped = 1 - min(wider, 1 / wider)
-    if cropped < MUCH_CROPPED:
-        return None
-    # As many pixels as the clip has, so that memory and time stay as they are.
-    fitting = [
-        max(GRID, round((width * height * ratio) ** 0.5 / GRID) * GRID)
-        for ratio in (picture_width / picture_height, picture_height / picture_width)
-    ]
-    # Short, since a node shows but two lines.
-    return (
-        f"{cropped:.0%} of the {what} picture ({picture_width} x {picture_height}) is cropped away; for all of it take "
-        f"width {fitting[0]}, height {fitting[1]}."
-    )
 
 
 class MOVAConditioning(io.ComfyNode):
@@ -137,11 +115,15 @@ class MOVAConditioning(io.ComfyNode):
     ):
         check_clip_size(width, height, length, fps)
         check_video_vae(vae)
-        for images, slot in ((start_image, "start_image"), (end_image, "end_image")):
-            if images is not None:
-                check_images(images, slot)
-        given = [(images, what) for images, what in ((start_image, "first"), (end_image, "last")) if images is not None]
-        notices = [text for images, what in given if (text := crop_notice(images, what, width, height))]
+        notices = [told] if (told := video_vae_notice(vae)) else []
+        for images, slot, what in ((start_image, "start_image", "first"), (end_image, "end_image", "last")):
+            if images is None:
+                continue
+            check_images(images, slot)
+            if text := crop_notice(images.shape[2], images.shape[1], what, width, height):
+                notices.append(text)
+            if len(images) > 1:
+                notices.append(f"Of the {len(images)} pictures in {slot} only the first is used.")
         if notices:
             notice.show("\n".join(notices))
         pictures = [None if images is None else to_picture(images) for images in (start_image, end_image)]

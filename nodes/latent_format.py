@@ -18,6 +18,14 @@ from ..mova import MovaError
 VIDEO_CHANNELS, AUDIO_CHANNELS = 16, 128  # of the VAEs' latents
 
 
+def asks_for(name: str) -> AttributeError:
+    """What to tell a node that is made for latents of one part: hasattr, and getattr with a default, still work."""
+    return AttributeError(
+        f"This node takes latents of one part (it asks for {name}), and this one is audio and video; split it with "
+        "MOVA Separate Latent, and join it again with MOVA Combine Latent."
+    )
+
+
 class AudioVideoLatent(NestedTensor):
     """The host's two tensors in one, as our nodes give them: with what the host's batch nodes ask of a latent, and a
     sentence for the nodes that ask for more."""
@@ -32,14 +40,11 @@ class AudioVideoLatent(NestedTensor):
         """Along the batch; `sizes` are for the video, as .ndim is the video's."""
         times, *others = sizes[0] if isinstance(sizes[0], tuple) else sizes
         if any(n != 1 for n in others):
-            self.__getattr__("repeat")  # raises
+            raise asks_for("repeat")
         return AudioVideoLatent([part.repeat(times, *[1] * (part.ndim - 1)) for part in self.tensors])
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(  # so that hasattr and getattr with a default still work
-            f"This node takes latents of one part (it asks for {name}), and this one is audio and video; split it with "
-            "MOVA Separate Latent, and join it again with MOVA Combine Latent."
-        )
+        raise asks_for(name)
 
 
 class MovaLatents(comfy.latent_formats.Wan21):

@@ -67,6 +67,7 @@ class MOVACombineLatent(io.ComfyNode):
                 f"{[*parts[0].shape]} and {[*parts[1].shape]}; are the two swapped?"
             )
         made = {**audio, **video, "samples": AudioVideoLatent(parts)}
+        made.pop("type", None)  # "audio", which it no longer is
         masks = []
         for latent, keep, modality in ((video, keep_video, "video"), (audio, keep_audio, "audio")):
             shape, mask = latent["samples"].shape, latent.get("noise_mask")

@@ -15,10 +15,11 @@ from comfy_api.latest import io
 from ..mova import JointModel, MovaConfig, MovaError
 from ..mova.checkpoint import expected_shapes
 from ..mova.folder import EXPERTS, JOINT
-from ..mova.lora import Lora, LoraFile, first, read_lora
+from ..mova.lora import Lora, LoraFile, read_lora
 from ..mova.lora_files import CONFIGS
 from ..mova.lora_fit import fit, update
 from ..mova.lora_names import ALPHA, BARE
+from ..mova.shorten import first_names
 from . import notice
 from .checks import EXPERT_NAMES, check_expert, check_finite
 
@@ -71,7 +72,7 @@ def patched(model: Any, modules: Mapping[str, Mapping[str, Lora]], strengths: Ma
         patches = comfy.lora.load_lora(parts, targets, log_missing=False)
         taken = model.add_patches(patches, strength)
         if left := [key for key in patches if key not in taken]:
-            raise MovaError(f"ComfyUI cannot patch {first(left)} of this model; load it in another weight_dtype.")
+            raise MovaError(f"ComfyUI cannot patch {first_names(left)} of this model; load it in another weight_dtype.")
     return model
 
 
@@ -79,9 +80,11 @@ def notices(file: LoraFile, connected: Mapping[str, Any]) -> list[str]:
     """What of the file may not be as its user meant it."""
     lines = []
     if file.unknown:
-        lines.append(f"{len(file.unknown)} keys of unknown spelling are left out: {first(file.unknown)}")
+        lines.append(f"{len(file.unknown)} keys of unknown spelling are left out: {first_names(file.unknown)}")
     if file.incomplete:
-        lines.append(f"{len(file.incomplete)} keys are left out, a half of which is missing: {first(file.incomplete)}")
+        lines.append(
+            f"{len(file.incomplete)} keys are left out, a half of which is missing: {first_names(file.incomplete)}"
+        )
     for expert, module in VIDEO_MODULES.items():
         if module in file.modules and expert not in connected:
             layers = len(file.modules[module])
@@ -140,8 +143,9 @@ class MOVALoraLoader(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, lora_name: str, **_: Any) -> float:
-        path = folder_paths.get_full_path(CATEGORY, lora_name)
+    def fingerprint_inputs(cls, lora_name: str | None = None, **_: Any) -> float:
+        """When the file was written. A name from another node is not known yet (None): then it is always read."""
+        path = lora_name and folder_paths.get_full_path(CATEGORY, lora_name)
         return os.path.getmtime(path) if path else float("nan")
 
     @classmethod
@@ -178,7 +182,9 @@ class MOVALoraLoader(io.ComfyNode):
             slot = next(s for e, s in SLOTS.items() if e not in connected)
             raise MovaError(f"{lora_name} is for the other expert; connect that one, to {slot}.")
         if unmatched:
-            report.append(f"{len(unmatched)} layers are left out, as MOVA has none such: {first(list(unmatched))}")
+            report.append(
+                f"{len(unmatched)} layers are left out, as MOVA has none such: {first_names(list(unmatched))}"
+            )
         report += notices(file, connected)
         models = {e: patched(m, fitted[e], strengths) if e in fitted else m for e, m in connected.items()}
         notice.show("\n".join(report))

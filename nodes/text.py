@@ -1,9 +1,28 @@
 """The prompt: cleaned as the published code does, and encoded by the host's text encoder."""
 
+from typing import Any
+
 from comfy_api.latest import io
 
-from ..mova.text import NEGATIVE_PROMPT, clean
+from ..mova.text import NEGATIVE_PROMPT, TOKENS, clean
+from . import notice
 from .checks import check_clip
+
+ENCODER, PAD = "umt5xxl", 0  # what the host calls UMT5's tokens, and the one it fills up with
+
+
+def cut(tokens: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """The host's tokens, of which those beyond MOVA's 512 are left out, and how many there were.
+
+    As the published pipeline's tokenizer does, with the end token last; the host's knows no limit.
+    """
+    row = tokens.get(ENCODER, [[]])[0]  # (token, weight)
+    count = len(row)
+    while count and row[count - 1][0] == PAD:
+        count -= 1
+    if count > TOKENS:
+        tokens = {**tokens, ENCODER: [[*row[: TOKENS - 1], row[count - 1]]]}
+    return tokens, count
 
 
 class MOVATextEncode(io.ComfyNode):
@@ -23,7 +42,8 @@ class MOVATextEncode(io.ComfyNode):
                     "prompt",
                     multiline=True,
                     dynamic_prompts=True,
-                    tooltip="What is seen and heard: scene, movement, camera, sounds; speech in quotation marks.",
+                    tooltip="What is seen and heard: scene, movement, camera, sounds; speech in quotation marks. "
+                    r"Parentheses are weights, as everywhere in ComfyUI; for plain ones write \( and \).",
                 ),
                 io.String.Input(
                     "negative_prompt",
@@ -42,5 +62,12 @@ class MOVATextEncode(io.ComfyNode):
     @classmethod
     def execute(cls, clip, prompt: str, negative_prompt: str) -> io.NodeOutput:
         check_clip(clip)
-        texts = (clip.tokenize(clean(text)) for text in (prompt, negative_prompt))
+        texts, notices = [], []
+        for text, what in ((prompt, "prompt"), (negative_prompt, "negative prompt")):
+            tokens, count = cut(clip.tokenize(clean(text)))
+            texts.append(tokens)
+            if count > TOKENS:
+                notices.append(f"The {what} has {count} tokens; all beyond the first {TOKENS} are left out.")
+        if notices:
+            notice.show("\n".join(notices))
         return io.NodeOutput(*[clip.encode_from_tokens_scheduled(tokens) for tokens in texts])

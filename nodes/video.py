@@ -1,10 +1,24 @@
 """The clip: frames and sound as the host's VIDEO."""
 
+import torch
 from comfy_api.latest import InputImpl, Types, io
+from torch import Tensor
 
 from ..mova.conditioning import check_fps
 from ..mova.media import fit_audio, frame_rate
 from .checks import check_audio, check_images, size_fault
+
+
+def fit_clips(waveform: Tensor, frames: int, fps: float, sample_rate: int) -> Tensor:
+    """Sounds [B, channels, N] of B clips that follow each other in the frames, as one of their length [1, channels, N].
+
+    If the frames cannot be as many clips, the first sound is for all frames, as in the host's nodes.
+    """
+    if frames % len(waveform):
+        waveform = waveform[:1]
+    clips = fit_audio(waveform, frames // len(waveform), fps, sample_rate)
+    # Fitted once more, so that roundings of the clips do not add up.
+    return fit_audio(torch.cat(tuple(clips), dim=-1)[None], frames, fps, sample_rate)
 
 
 class MOVACombineVideo(io.ComfyNode):
@@ -41,7 +55,7 @@ class MOVACombineVideo(io.ComfyNode):
         if audio is not None:
             check_audio(audio)
             waveform, sample_rate = audio["waveform"], audio["sample_rate"]
-            fitted = fit_audio(waveform[:1], len(images), float(rate), sample_rate)  # as the host's nodes: the first
+            fitted = fit_clips(waveform, len(images), float(rate), sample_rate)
             audio = {"waveform": fitted, "sample_rate": sample_rate}
         components = Types.VideoComponents(images=images, audio=audio, frame_rate=rate)
         return io.NodeOutput(InputImpl.VideoFromComponents(components))

@@ -31,6 +31,17 @@ def test_automatic_choice_is_exact_and_fits_the_device():
     assert choose("auto", torch.device("cuda"), torch.bfloat16) in (xformers_attention, sdpa)
 
 
+def test_automatic_choice_passes_over_a_package_that_does_not_run_here(monkeypatch, tmp_path):
+    (tmp_path / "xformers").mkdir()
+    (tmp_path / "xformers/__init__.py").touch()
+    (tmp_path / "xformers/ops.py").write_text("raise OSError('libtorch.so: undefined symbol')")  # of another torch
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(KERNELS, "onednn", KERNELS["onednn"]._replace(device="none"))
+    monkeypatch.setitem(KERNELS, "xformers", KERNELS["xformers"]._replace(device="cpu"))
+    assert "xformers" in available(CPU, torch.float32)
+    assert choose("auto", CPU, torch.float32) is sdpa
+
+
 def test_an_unknown_kernel_is_refused_with_those_there_are():
     with pytest.raises(MovaError, match="choose auto, sdpa"):
         choose("flash", CPU, torch.float32)

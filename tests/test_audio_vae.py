@@ -56,6 +56,28 @@ def test_float32_is_as_close_to_the_exact_value_as_the_published_code():
         assert error(ours, true) < 2 * error(wanted[name], true)
 
 
+def tf32():
+    cudnn = torch.backends.cudnn
+    return cudnn.conv.fp32_precision if hasattr(cudnn, "conv") else cudnn.allow_tf32
+
+
+def test_float32_is_not_rounded_to_tf32_and_the_setting_stays_the_user_s():
+    vae, before, seen = audio_vae(), tf32(), []
+
+    def look(*_):
+        seen.append(tf32())
+        if len(seen) == 3:
+            raise KeyboardInterrupt  # the user stops it in the middle
+
+    vae.quant_conv.register_forward_pre_hook(look)
+    vae.post_quant_conv.register_forward_pre_hook(look)
+    outputs(vae)
+    assert tf32() == before
+    with pytest.raises(KeyboardInterrupt):
+        outputs(vae)
+    assert tf32() == before and seen == ([False] * 3 if isinstance(before, bool) else ["ieee"] * 3)
+
+
 def test_a_batch_decodes_as_its_parts():
     vae = audio_vae().double()
     latent = torch.from_numpy(drawn("input.dac.latent", (2, 16, 7)))

@@ -282,6 +282,16 @@ def test_a_trainer_s_files_can_be_chosen_and_its_settings_cannot(server, files):
     assert not any(name.endswith("lora_config.pt") for name in options)
 
 
+def test_a_file_name_can_come_from_another_node(server, files, plain):
+    name = write(files, "linked.safetensors", halves(VIDEO, f"diffusion_model.{VIDEO}"))
+    graph, before = Graph(), len(server.logged())
+    text = ref(graph.add("PrimitiveString", value=name))
+    switch = ref(graph.add("ComfySwitchNode", switch=True, on_true=text, on_false=text))
+    (found,) = forwards(server, graph, ref(loader(graph, switch, graph.model("mova_high"))))
+    assert differ(found, by_hand("high", merged(VIDEO))) < 1e-5
+    assert "NoneType" not in server.logged()[before:]
+
+
 class Hostile:
     def __init__(self, target):
         self.target = target

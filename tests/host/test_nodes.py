@@ -56,6 +56,13 @@ def test_a_node_has_the_inputs_and_outputs_of_the_contract(server, node):
     assert server.get(f"/extensions/comfyui-mova/docs/{node}.md").startswith(f"# {info['display_name']}\n".encode())
 
 
+@pytest.mark.parametrize("node", ["MOVAScheduler", "MOVAJointSampler"])
+def test_the_smallest_denoise_that_can_be_chosen_works(server, node):
+    inputs = server.get_json(f"/object_info/{node}")[node]["input"]
+    _, options = {**inputs["required"], **inputs.get("optional", {})}["denoise"]
+    assert len(schedule.sigmas(2, denoise=options["min"])) == 3
+
+
 def run(server, graph):
     result = server.run(graph.nodes)
     assert result.error is None, result.error
@@ -78,6 +85,32 @@ def test_the_prompt_is_cleaned_as_the_published_code_does(server, files):
     nodes = [graph.add("ProbeSaveConditioning", conditioning=ref(encoded, i), name=f"{i}.st") for i in range(2)]
     result = run(server, graph)
     assert [result.outputs[node]["entries"][0]["text"] for node in nodes] == ["a <café> sings", "no dog"]
+
+
+def test_a_long_prompt_is_cut_as_in_the_published_code_and_it_is_said(server, files):
+    graph = Graph()
+    clip = ref(graph.add("ProbeTokenizer"))
+    encoded = graph.add("MOVATextEncode", clip=clip, prompt="the red rocket " * 300, negative_prompt="the rain")
+    nodes = [graph.add("ProbeSaveConditioning", conditioning=ref(encoded, i), name=f"{i}.st") for i in range(2)]
+    result = run(server, graph)
+    long, short = (result.outputs[node]["entries"][0] for node in nodes)
+    count = len(long["whole"])
+    assert count > 900 and long["tokens"] == [*long["whole"][:511], 1]
+    assert short["tokens"] == short["whole"] + [0] * (512 - len(short["whole"]))
+    told = f"The prompt has {count} tokens; all beyond the first 512 are left out."
+    assert [text for node, text in result.notices if node == encoded] == [told]
+
+
+def test_parentheses_are_weights_and_escaped_ones_are_text(server, files):
+    graph = Graph()
+    clip = ref(graph.add("ProbeTokenizer"))
+    encoded = graph.add("MOVATextEncode", clip=clip, prompt="a (red) rocket", negative_prompt=r"a \(large\) rocket")
+    nodes = [graph.add("ProbeSaveConditioning", conditioning=ref(encoded, i), name=f"{i}.st") for i in range(2)]
+    result = run(server, graph)
+    weighted, plain = (result.outputs[node]["entries"][0] for node in nodes)
+    assert set(weighted["weights"]) == {1.0, 1.1} and set(plain["weights"]) == {1.0}
+    # The parentheses are in the text that is encoded: one token each more than without them.
+    assert sum(map(bool, plain["tokens"])) == len(plain["whole"]) - 2
 
 
 def test_the_negative_prompt_is_prefilled(server):
@@ -148,6 +181,27 @@ def test_it_is_said_if_much_of_a_picture_is_cropped_away(server, files, picture,
     assert len(notices) == (said is not None) and all(text.startswith(said) for text in notices)
 
 
+@pytest.mark.parametrize("slot", ["start_image", "end_image"])
+def test_it_is_said_if_several_pictures_are_given_for_one(server, files, slot):
+    graph = Graph()
+    picture = ref(graph.add("EmptyImage", width=96, height=64, batch_size=3, color=0x3366CC))
+    node = conditioning(graph, **{slot: picture})
+    graph.add("ProbeSaveConditioning", conditioning=ref(node), name="c.st")
+    told = f"Of the 3 pictures in {slot} only the first is used."
+    assert [text for number, text in run(server, graph).notices if number == node] == [told]
+
+
+def test_it_is_said_if_the_vae_is_another_model_s(server, files):
+    graph = Graph()
+    node = conditioning(graph, ref(graph.add("ProbeHunyuanVAE")))
+    graph.add("ProbeSaveConditioning", conditioning=ref(node), name="c.st")
+    told = (
+        "The VAE in vae is of the kind AutoencodingEngine, not Wan's; with another"
+        " than wan_2.1_vae the picture may be noise."
+    )
+    assert [text for number, text in run(server, graph).notices if number == node] == [told]
+
+
 def test_latents_come_apart_and_together_with_their_masks(server, files):
     parts = {"video": numbers("v", 1, 16, 3, 8, 12), "audio": numbers("a", 1, 128, 11)}
     masks = {"video_mask": torch.rand(1, 1, 3, 8, 12), "audio_mask": torch.rand(1, 1, 11)}
@@ -205,6 +259,51 @@ def test_any_sound_becomes_a_latent_of_the_clip_s_length(server, files, channels
     assert found.shape == (1, 128, audio_latents(9, 24.0)) and found.isfinite().all()
 
 
+def test_a_long_sound_is_cut_before_it_is_resampled_and_gives_the_same_latent(server, files):
+    save_file({"waveform": 0.1 * numbers("long", 1, 1, 441000)}, files / "input/long_sound.safetensors")
+    graph = Graph()
+    vae = ref(graph.add("MOVAAudioVAELoader", vae_name="golden_audio.safetensors"))
+    sound = ref(graph.add("ProbeImages", file="long_sound.safetensors", sample_rate=44100), 1)
+    sounds = sound, ref(graph.add("ProbeResample", audio=sound))
+    nodes = [
+        graph.save(ref(graph.add("MOVAAudioEncode", audio=sound, audio_vae=vae, length=9, fps=24.0)), f"{i}.st")
+        for i, sound in enumerate(sounds)
+    ]
+    result = run(server, graph)
+    cut, whole = (server.tensors(result, node)["samples"] for node in nodes)
+    assert error(cut, whole) < 1e-6
+
+
+@pytest.mark.parametrize(("frames", "heard"), [(18, ["one", "two"]), (17, ["one"])])
+def test_a_batch_becomes_one_video_in_which_each_clip_has_its_own_sound(server, files, frames, heard):
+    sounds = {"one": 0.1 * numbers("one", 1, 17000), "two": 0.1 * numbers("two", 1, 17000)}
+    given = {"images": torch.zeros(frames, 64, 96, 3), "waveform": torch.stack(list(sounds.values()))}
+    save_file(given, files / "input/batch.safetensors")
+    graph = Graph()
+    batch = graph.add("ProbeImages", file="batch.safetensors", sample_rate=48000)
+    video = graph.add("MOVACombineVideo", images=ref(batch), audio=ref(batch, 1), fps=24.0)
+    apart = graph.add("GetVideoComponents", video=ref(video))
+    node = graph.add("ProbeSaveAudio", audio=ref(apart, 1), name="batch.st")
+    found = server.tensors(run(server, graph), node)["waveform"]
+    wanted = torch.zeros(1, 1, frames * 2000)
+    for start, name in zip((0, 18000), heard, strict=False):
+        wanted[0, :, start : start + 17000] = sounds[name]
+    assert torch.equal(found, wanted)
+
+
+def test_a_latent_with_video_in_it_is_not_said_to_be_audio(server, files):
+    save_file({"waveform": numbers("w", 1, 1, 18000)}, files / "input/type.safetensors")
+    save_file({"video": numbers("v", 1, 16, 3, 8, 12)}, files / "input/type_video.safetensors")
+    graph = Graph()
+    vae = ref(graph.add("MOVAAudioVAELoader", vae_name="MOVA-golden/audio_vae"))
+    sound = ref(graph.add("ProbeImages", file="type.safetensors", sample_rate=48000), 1)
+    audio = ref(graph.add("MOVAAudioEncode", audio=sound, audio_vae=vae, length=9, fps=24.0))
+    video = ref(graph.add("ProbeGivenLatent", file="type_video.safetensors"))
+    nodes = [graph.save(audio), graph.save(ref(graph.add("MOVACombineLatent", video=video, audio=audio)))]
+    result = run(server, graph)
+    assert [result.outputs[node]["keys"] for node in nodes] == [["samples", "type"], ["samples"]]
+
+
 def test_stereo_is_mixed_not_cut(server, files):
     left = numbers("left", 1, 1, 18000) * 0.1
     graph, nodes = Graph(), []
@@ -230,6 +329,15 @@ def test_a_released_folder_and_single_files_are_the_same_models(server, files):
     result = run(server, graph)
     one, other = (server.tensors(result, node) for node in nodes)
     assert all(torch.equal(one[name], other[name]) for name in ("video", "audio"))
+
+
+def test_the_loader_offers_a_released_folder_but_not_the_files_in_it(server, files):
+    info = server.get_json("/object_info/MOVAModelLoader")["MOVAModelLoader"]["input"]["required"]
+    for expert in ("high_noise", "low_noise"):
+        kind, *more = info[expert]
+        names = kind if isinstance(kind, list) else more[0]["options"]
+        assert "MOVA-golden" in names and "mova_high.safetensors" in names
+        assert not [name for name in names if name.startswith(("MOVA-golden/", "MOVA-golden\\"))]
 
 
 def clip(seed=1, **settings):

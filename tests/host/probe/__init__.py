@@ -1,6 +1,7 @@
 """Nodes for the tests only: they bring given tensors into a graph, and tensors out of it."""
 
 import functools
+import io
 import logging
 import os
 import zlib
@@ -12,7 +13,10 @@ import comfy.nested_tensor
 import comfy.sd
 import folder_paths
 import node_helpers
+import sentencepiece
 import torch
+import torchaudio
+from comfy.text_encoders.wan import WanT5Tokenizer
 from safetensors.torch import load_file, save_file
 
 NestedTensor = comfy.nested_tensor.NestedTensor
@@ -155,12 +159,14 @@ class Nothing:
 
 
 class FakeClip:
-    """Text features drawn from the text itself, which is noted beside them."""
+    """Text features drawn from the text itself, which is noted beside them. Its tokens are words."""
 
     def tokenize(self, text):
-        return text
+        row = [*text.split(" "), 1]
+        return {"umt5xxl": [[(token, 1.0) for token in row + [0] * (512 - len(row))]]}
 
-    def encode_from_tokens_scheduled(self, text):
+    def encode_from_tokens_scheduled(self, tokens):
+        text = " ".join(token for token, _ in tokens["umt5xxl"][0] if isinstance(token, str))
         generator = torch.Generator().manual_seed(zlib.crc32(text.encode()))
         return [[torch.randn(1, 20, 4096, generator=generator), {"text": text}]]
 
@@ -176,6 +182,34 @@ class Clip:
 
     def run(self):
         return (FakeClip(),)
+
+
+class TokenizerClip:
+    """The host's own UMT5 tokenizer, with a small vocabulary; in place of features, what would be encoded."""
+
+    def __init__(self):
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["a red rocket (large) lifts off", "the woman says it is going to rain"] * 50),
+            model_writer=model, vocab_size=60, hard_vocab_limit=False, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+            minloglevel=2,
+        )  # fmt: skip
+        model = model.getvalue()
+        self.tokenizer = WanT5Tokenizer(tokenizer_data={"spiece_model": model})
+        self.pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+
+    def tokenize(self, text):
+        return self.tokenizer.tokenize_with_weights(text) | {"whole": self.pieces.encode(text, add_eos=True)}
+
+    def encode_from_tokens_scheduled(self, tokens):
+        ((*row,),) = tokens["umt5xxl"]
+        ids, weights = [int(token) for token, _ in row], [weight for _, weight in row]
+        return [[torch.zeros(1, 20, 4096), {"tokens": ids, "weights": weights, "whole": tokens["whole"]}]]
+
+
+class Tokenizer(Clip):
+    def run(self):
+        return (TokenizerClip(),)
 
 
 class WanVAE:
@@ -197,6 +231,20 @@ class WanVAE:
             scale = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
             torch.nn.init.normal_(parameter, 1.0 if parameter.ndim == 4 else 0.0, scale)
         return (comfy.sd.VAE(sd=model.state_dict()),)
+
+
+class HunyuanVAE(WanVAE):
+    """A VAE of another model, which looks like Wan's from outside; its latents here are zeros."""
+
+    def run(self):
+        (vae,) = super().run()
+        vae.first_stage_model = AutoencodingEngine()
+        vae.encode = lambda pixels: torch.zeros(1, 16, (len(pixels) - 1) // 4 + 1, *(n // 8 for n in pixels.shape[1:3]))
+        return (vae,)
+
+
+class AutoencodingEngine(torch.nn.Module):
+    """Called as the host calls HunyuanVideo's VAE."""
 
 
 class Images(Fresh):
@@ -249,6 +297,22 @@ class SaveAudio(Fresh):
         return {"ui": {"tensors": [saved({"waveform": audio["waveform"], "sample_rate": rate}, name)]}}
 
 
+class Resample(Fresh):
+    """All of a sound at 48 kHz."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"audio": ("AUDIO",)}}
+
+    RETURN_TYPES = ("AUDIO",)
+    FUNCTION = "run"
+    CATEGORY = "tests"
+
+    def run(self, audio):
+        waveform = torchaudio.functional.resample(audio["waveform"], audio["sample_rate"], 48000)
+        return ({"waveform": waveform, "sample_rate": 48000},)
+
+
 class Sigmas(Fresh):
     @classmethod
     def INPUT_TYPES(cls):
@@ -268,7 +332,12 @@ class Patch:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"model": ("MODEL",), "what": (["call", "skip", "attention", "half attention"],)}}
+        return {
+            "required": {
+                "model": ("MODEL",),
+                "what": (["call", "skip", "attention", "half attention", "pre cfg", "cfg", "post cfg"],),
+            }
+        }
 
     RETURN_TYPES = ("MODEL",)
     FUNCTION = "run"
@@ -288,7 +357,12 @@ class Patch:
         def attention(function, *args, **kwargs):
             return function(*args, **kwargs) * (0.5 if what == "half attention" else 1)
 
-        if "attention" in what:
+        def half(args):
+            return args["conds_out"] if what == "pre cfg" else args["denoised" if what == "post cfg" else "cond"] / 2
+
+        if "cfg" in what:
+            getattr(model, f"set_model_sampler_{what.replace(' ', '_')}_function")(half)
+        elif "attention" in what:
             model.model_options["transformer_options"]["optimized_attention_override"] = attention
         else:
             model.set_model_patch_replace(replace, "dit", "double_block", 1)
@@ -300,14 +374,14 @@ class Forward:
 
     @classmethod
     def INPUT_TYPES(cls):
-        numbers = {name: ("FLOAT", {"default": 1.0}) for name in ("timestep", "a2v_scale", "v2a_scale", "bridge")}
+        numbers = {name: ("FLOAT", {"default": 1.0}) for name in ("timestep", "a2v_scale", "v2a_scale")}
         return {"required": {"model": ("MODEL",), "file": ("STRING", {}), **numbers}}
 
     RETURN_TYPES = ("LATENT",)
     FUNCTION = "run"
     CATEGORY = "tests"
 
-    def run(self, model, file, timestep, a2v_scale, v2a_scale, bridge):
+    def run(self, model, file, timestep, a2v_scale, v2a_scale):
         given = tensors(file)
         comfy.model_management.load_models_gpu([model])
         video, dtype = given["video"], model.model.get_dtype_inference()
@@ -316,8 +390,8 @@ class Forward:
             torch.tensor([timestep]),
             context=given["text"].to(dtype),
             condition=video[:, 16:].to(dtype),
-            bridge=bridge,
-            transformer_options={"mova": {"a2v_scale": a2v_scale, "v2a_scale": v2a_scale}},
+            a2v_scale=a2v_scale,
+            v2a_scale=v2a_scale,
         )
         return ({"samples": NestedTensor([part.float() for part in out])},)
 
@@ -343,7 +417,7 @@ class Save(Fresh):
         if mask is not None:
             masks = mask.unbind() if getattr(mask, "is_nested", False) else [mask]
             parts |= {f"mask{i}": part for i, part in enumerate(masks)}
-        return {"ui": {"tensors": [saved(parts, name)]}}
+        return {"ui": {"tensors": [saved(parts, name)], "keys": sorted(latent)}}
 
 
 class About(Fresh):
@@ -378,7 +452,9 @@ NODES = (
     FrameRate,
     Nothing,
     Clip,
+    Tokenizer,
     WanVAE,
+    HunyuanVAE,
     Images,
     Sigmas,
     Patch,
@@ -386,6 +462,7 @@ NODES = (
     Save,
     SaveConditioning,
     SaveAudio,
+    Resample,
     About,
 )
 NODE_CLASS_MAPPINGS = {f"Probe{cls.__name__}": cls for cls in NODES}
