@@ -9,17 +9,18 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from ..mova import MovaError
 from ..mova.checkpoint import read_header
-from ..mova.files import reason, whole_file
+from ..mova.files import WINDOWS, reason, whole_file
 
 SUFFIX = ".conditioning.safetensors"
 FOLDER = "conditioning"  # in the output folder; all are here, so that listing them does not mean reading all of it
 PREFIX = f"{FOLDER}/prompt"
 FORMAT = "mova_conditioning"  # the metadata entry that tells these files apart
+NOT_LINKED = object()  # before a run the host leaves out what is not linked, and gives None for what is
 
 
 def to_state(conditioning: list) -> tuple[dict[str, Tensor], str]:
@@ -48,7 +49,7 @@ def read_conditioning(path: Path) -> list:
     _, metadata = read_header(path)
     try:
         plain = json.loads(metadata[FORMAT])
-        tensors = load_file(path)
+        tensors = load(path.read_bytes())  # not mapped: Windows lets nobody delete or replace a file that is
         conditioning = [[tensors.pop(f"{i}"), dict(entries)] for i, entries in enumerate(plain)]
         for name, tensor in tensors.items():
             index, key = name.split(".", 1)
@@ -65,9 +66,10 @@ def next_path(prefix: str) -> Path:
     """The next numbered file for a prefix, under FOLDER. Raises MovaError if it is not a name in the output folder."""
     output = folder_paths.get_output_directory()
     plain = os.path.normpath(prefix)
-    if os.path.isabs(plain) or plain.split(os.sep)[0] in (".", "..") or "\0" in plain:
+    first = plain.split(os.sep)[0]  # "" in front of a slash; a colon is of a drive, or of a file's hidden stream
+    if first in ("", ".", "..") or "\0" in plain or (WINDOWS and ":" in plain):
         raise MovaError(f"filename_prefix {prefix!r} is no name in the output folder; give one such as {PREFIX}.")
-    if plain.split(os.sep)[0] != FOLDER:
+    if first != FOLDER:
         plain = os.path.join(FOLDER, plain)
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(plain, output)
@@ -86,6 +88,11 @@ def saved_files() -> list[str]:
     names = [path.relative_to(given).as_posix() for path in found]
     saved = sorted((made / FOLDER).rglob(f"*{SUFFIX}"))
     return names + [f"{path.relative_to(made).as_posix()} [output]" for path in saved]
+
+
+def file_fault(name: str) -> str | None:
+    """What is wrong with a name: only files of the list are read, so that none leads out of the two folders."""
+    return None if name in saved_files() else f"There is no saved conditioning {name!r}; refresh and choose another."
 
 
 class MOVASaveConditioning(io.ComfyNode):
@@ -118,7 +125,7 @@ class MOVASaveConditioning(io.ComfyNode):
 
 
 class MOVALoadConditioning(io.ComfyNode):
-    """A saved CONDITIONING."""
+    """A saved CONDITIONING, or the one that is connected: muting its source is enough to do without the encoder."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -129,20 +136,34 @@ class MOVALoadConditioning(io.ComfyNode):
             description="Reads a conditioning that MOVA Save Conditioning has written; no text encoder is needed.",
             search_aliases=["load prompt", "cached text encoder"],
             inputs=[
-                io.Combo.Input("file", options=saved_files(), tooltip=f"From output/{FOLDER} and the input folder.")
+                io.Combo.Input("file", options=saved_files(), tooltip=f"From output/{FOLDER} and the input folder."),
+                io.Conditioning.Input(
+                    "conditioning",
+                    optional=True,
+                    tooltip="If connected, this is passed on and no file is read, until its source is muted.",
+                ),
             ],
             outputs=[io.Conditioning.Output()],
         )
 
     @classmethod
-    def validate_inputs(cls, file: str) -> bool | str:
-        """Only files of the list, so that no name leads out of the two folders."""
-        return file in saved_files() or f"There is no saved conditioning {file!r}; refresh and choose another."
+    def validate_inputs(cls, file: str | None = None, conditioning=NOT_LINKED) -> bool | str:
+        """Before anything runs; a name from another node (None) is checked in execute."""
+        if file is None or conditioning is not NOT_LINKED:
+            return True
+        return file_fault(file) or True
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> float:
-        return os.path.getmtime(folder_paths.get_annotated_filepath(file))
+    def fingerprint_inputs(cls, file: str | None = None, conditioning=NOT_LINKED) -> float:
+        """When the file was written; of a name from another node it is not known, so it is always read."""
+        if conditioning is not NOT_LINKED:
+            return 0.0
+        return float("nan") if file is None else os.path.getmtime(folder_paths.get_annotated_filepath(file))
 
     @classmethod
-    def execute(cls, file: str) -> io.NodeOutput:
+    def execute(cls, file: str, conditioning=None) -> io.NodeOutput:
+        if conditioning is not None:
+            return io.NodeOutput(conditioning)
+        if fault := file_fault(file):
+            raise MovaError(fault)
         return io.NodeOutput(read_conditioning(Path(folder_paths.get_annotated_filepath(file))))

@@ -124,7 +124,9 @@ def test_what_can_be_downloaded_says_so_to_the_missing_model_dialog(canvas):
         assert model["url"].startswith(f"{HUB}/Comfy-Org/") and model["url"].endswith("/" + model["name"])
     files = next(node for node in canvas["nodes"] if node.get("title") == "Which files, and where")
     assert all(node["properties"]["models"][0]["url"] in files["widgets_values"][0] for node in loaders)
-    assert "OpenMOSS-Team/MOVA-360p" in files["widgets_values"][0] and "mova convert" in files["widgets_values"][0]
+    assert (
+        "OpenMOSS-Team/MOVA-360p" in files["widgets_values"][0] and "ComfyUI-MOVA convert" in files["widgets_values"][0]
+    )
 
 
 def test_the_released_values_are_set(canvas):

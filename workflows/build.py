@@ -29,7 +29,7 @@ def canvas_form(describe: Callable[[Page], None], definitions: dict[str, Any]) -
 
 def write(path: Path, value: dict[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
 
 
 def definitions_at(url: str) -> dict[str, Any]:

@@ -14,16 +14,18 @@ TEXT_ENCODER = {
 }
 WAN_VAE = {"name": "wan_2.1_vae.safetensors", "url": f"{WAN}/vae/wan_2.1_vae.safetensors", "directory": "vae"}
 
-PARTS = "--parts high_noise,low_noise,audio_vae"
+DTYPE = "fp8_e4m3_scaled"
+OPTIONS = f"--dtype {DTYPE} --parts high_noise,low_noise,audio_vae"
 FILES = f"""## Files
 
 MOVA is published as a folder: [MOVA-360p]({HUB}/OpenMOSS-Team/MOVA-360p) or \
-[MOVA-720p]({HUB}/OpenMOSS-Team/MOVA-720p). In this pack's folder, with the Python that runs ComfyUI, make the files \
-that are named here:
+[MOVA-720p]({HUB}/OpenMOSS-Team/MOVA-720p). In ComfyUI's folder, with the Python that runs ComfyUI, make the files \
+that are named here (`custom_nodes/ComfyUI-MOVA` is this pack's folder):
 
-- from the hub: `python -m mova download MOVA-360p PATH/TO/ComfyUI/models {PARTS}%s`
-- or of a folder that you have: `python -m mova convert PATH/TO/MOVA-360p PATH/TO/ComfyUI/models {PARTS}%s`
-- or put the folder as it is into `models/diffusion_models`, and choose it in the MOVA loaders.
+- from the hub: `python custom_nodes/ComfyUI-MOVA download MOVA-360p models {OPTIONS}`
+- or of a folder that you have: `python custom_nodes/ComfyUI-MOVA convert PATH/TO/MOVA-360p models {OPTIONS}`
+- or put the folder as it is into `models/diffusion_models`, and choose it in the MOVA loaders. It is in bf16, \
+twice the size, unless **weight_dtype** says fp8.
 
 The other two files, if you do not have them from Wan:
 
@@ -59,15 +61,15 @@ class Models(NamedTuple):
     audio_vae: Output
 
 
-def about(page: Page, what: str, files: str = FILES % ("", "")) -> None:
+def about(page: Page, what: str) -> None:
     page.group("Read me", 420)
     page.note("What this does", what)
-    page.note("Which files, and where", files)
+    page.note("Which files, and where", FILES)
 
 
-def load_models(page: Page, dtype: str = "bf16", width: int = 420) -> Models:
-    page.group("1  Models", width)
-    experts = {f"{part}_noise": f"MOVA-360p_{part}_noise_{dtype}.safetensors" for part in ("high", "low")}
+def load_models(page: Page) -> Models:
+    page.group("1  Models", 480)
+    experts = {f"{part}_noise": f"MOVA-360p_{part}_noise_{DTYPE}.safetensors" for part in ("high", "low")}
     high, low = page.add("MOVAModelLoader", **experts)
     (vae,) = page.add("VAELoader", download=WAN_VAE, vae_name=WAN_VAE["name"])
     (audio_vae,) = page.add("MOVAAudioVAELoader", vae_name="MOVA-360p_audio_vae.safetensors")
@@ -206,32 +208,34 @@ def low_memory(page: Page) -> None:
     about(
         page,
         "As *image_to_video_and_sound*, with less memory:\n\n"
-        "- experts in **fp8**, half the size of bf16\n"
-        "- the prompt is **encoded once and kept** in a file, so that the text encoder (11 GB) can stay out\n"
+        "- experts in **fp8**, as in all of these workflows (`--dtype nvfp4` makes still smaller ones)\n"
+        "- the prompt is **encoded once and kept** in a file, so that the text encoder (6 GiB) can stay out\n"
         "- frames are decoded **in tiles**\n\n"
         "Less still: fewer frames (97) in group 3, smaller tiles in group 5.",
-        FILES % (" --dtype fp8_e4m3_scaled", " --dtype fp8_e4m3_scaled"),
     )
     page.note(
         "How to use groups 2a and 2b",
-        "1. Queue. The first time only group 2a does its work, and ComfyUI complains that the files of group 2b are "
-        "not there yet.\n"
+        "1. Run: group 2a encodes the prompt and keeps it in two files, group 2b passes it on, and the clip is made.\n"
         "2. Press **R**, and choose the two files in group 2b.\n"
-        "3. Select all of group 2a and mute it (**Ctrl M**). From now on nothing of it is loaded.\n"
-        "4. Queue: this makes the clip.\n\n"
-        "For another prompt: unmute 2a, write it there, and begin again at 1. Each run of 2a writes new files; their "
-        "number goes up.",
+        "3. Select all of group 2a (hold **Ctrl** and draw a frame around it) and mute it (**Ctrl M**). From now on "
+        "group 2b reads the files, and nothing of 2a is loaded.\n\n"
+        "While 2a is not muted, its prompt counts, and no file is read.\n\n"
+        "For another prompt: unmute 2a (**Ctrl M** again), write it there, and begin again at 1. It is kept in new "
+        "files; their number goes up.",
     )
-    models = load_models(page, "fp8_e4m3_scaled", 480)
-    page.group("2a  Prompt, once", 480)
-    positive, negative = page.add("MOVATextEncode", clip=load_clip(page), prompt=GREETING)
-    page.add("MOVASaveConditioning", conditioning=positive, filename_prefix="conditioning/positive")
-    page.add("MOVASaveConditioning", conditioning=negative, filename_prefix="conditioning/negative")
-    page.group("2b  Prompt, from then on", below=True)
-    texts = [
-        page.add("MOVALoadConditioning", kind, file=f"conditioning/{name}_00001_.conditioning.safetensors [output]")[0]
-        for name, kind in (("positive", "Prompt"), ("negative", "Negative prompt"))
+    models = load_models(page)
+    page.group("2a  Encode the prompt; then mute this", 480)
+    names = ("positive", "negative")
+    made = page.add("MOVATextEncode", clip=load_clip(page), prompt=GREETING)
+    kept = [
+        page.add("MOVASaveConditioning", conditioning=text, filename_prefix=f"conditioning/{name}")[0]
+        for name, text in zip(names, made, strict=True)
     ]
+    page.group("2b  The kept prompt", below=True)
+    texts = []
+    for title, name, text in zip(("Prompt", "Negative prompt"), names, kept, strict=True):
+        file = f"conditioning/{name}_00001_.conditioning.safetensors [output]"
+        texts += page.add("MOVALoadConditioning", title, file=file, conditioning=text)
     page.group("3  Picture and size")
     fps, image = frame_rate(page), load_image(page, "First picture")
     page.note("Size and length", CROPPED)

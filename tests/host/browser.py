@@ -42,6 +42,16 @@ MAKE_SMALL = """({nodes, inputs}) => {
     }
   }
 }"""
+# A little outside of a group, in the window's pixels.
+CORNERS = """title => {
+  const {pos, size} = app.graph._groups.find(group => group.title.startsWith(title))
+  const area = app.canvas.canvas.getBoundingClientRect()
+  const corners = [[pos[0] - 10, pos[1] - 10], [pos[0] + size[0] + 10, pos[1] + size[1] + 10]]
+  return corners.flatMap(corner => {
+    const [x, y] = app.canvas.ds.convertOffsetToCanvas(corner)
+    return [x + area.left, y + area.top]
+  })
+}"""
 
 
 def find_browser() -> Path | str:
@@ -127,6 +137,17 @@ class Tab:
 
     def press_run(self) -> None:
         self.page.get_by_test_id("queue-button").click()
+
+    def draw_frame(self, title: str) -> None:
+        """Select the nodes of the group whose title begins so: with Ctrl held down, a frame from corner to corner."""
+        left, top, right, bottom = self.ask(CORNERS, title)
+        self.page.keyboard.down("Control")
+        self.page.mouse.move(left, top)
+        self.page.mouse.down()
+        self.page.mouse.move((left + right) / 2, (top + bottom) / 2)
+        self.page.mouse.move(right, bottom)
+        self.page.mouse.up()
+        self.page.keyboard.up("Control")
 
     def select_new(self, kind: str) -> None:
         """A graph of one new node, which is selected."""

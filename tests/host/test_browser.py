@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from browser import Tab, find_browser, launch
@@ -134,7 +135,7 @@ def test_missing_models_are_named_and_two_of_them_can_be_downloaded(tab):
     panel = tab.page.get_by_test_id("error-group-missing-model")
     panel.wait_for()
     names = {TEXT_ENCODER["name"], WAN_VAE["name"], "MOVA-360p_audio_vae.safetensors"}
-    names |= {f"MOVA-360p_{part}_noise_bf16.safetensors" for part in ("high", "low")}
+    names |= {f"MOVA-360p_{part}_noise_fp8_e4m3_scaled.safetensors" for part in ("high", "low")}
     assert all(name in panel.inner_text() for name in names)
     assert panel.get_by_test_id("missing-model-download").count() == 2
     asked = []
@@ -192,10 +193,10 @@ def test_in_nodes_2_no_nodes_lie_over_each_other(browser, server, english):
             path.unlink()
 
 
-VIDEO = """() => {
+VIDEO = """before => {
   const video = document.querySelector("video[src*='filename=MOVA_']")
-  return video && video.readyState >= 2 && {error: video.error?.message ?? null, duration: video.duration,
-    size: [video.videoWidth, video.videoHeight]}
+  return video && video.src !== before && video.readyState >= 2 && {error: video.error?.message ?? null,
+    duration: video.duration, size: [video.videoWidth, video.videoHeight], src: video.src}
 }"""
 PLAY = """async () => {
   const video = document.querySelector("video[src*='filename=MOVA_']")
@@ -206,19 +207,51 @@ PLAY = """async () => {
 }"""
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "low_memory"])  # which runs in two parts
+def run_and_play(tab, size, before=None):
+    """The address of the clip that a press of Run puts on the page; `before` is the last one's."""
+    with tab.page.expect_response("**/api/prompt") as answer:
+        tab.press_run()
+    assert answer.value.json()["node_errors"] == {}
+    video = tab.page.wait_for_function(VIDEO, arg=before, timeout=60_000).json_value()
+    source = video.pop("src")
+    assert video == {"error": None, "duration": pytest.approx(9 / 24, abs=0.03), "size": size}
+    assert tab.ask(PLAY) == pytest.approx(9 / 24, abs=0.03)
+    return source
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_run_button_makes_a_clip_that_plays_in_the_page(tab, name):
     tab.open_template(name)
     tab.make_small()
-    tab.press_run()
-    video = tab.page.wait_for_function(VIDEO, timeout=60_000).json_value()
-    size = [96, 64] if name == "sound_for_a_video" else [48, 32]  # the given frames are saved as they were
-    assert video == {"error": None, "duration": pytest.approx(9 / 24, abs=0.03), "size": size}
-    assert tab.ask(PLAY) == pytest.approx(9 / 24, abs=0.03)
-    file = tab.ask("() => new URL(document.querySelector(\"video[src*='MOVA_']\").src).searchParams.get('filename')")
+    source = run_and_play(tab, [96, 64] if name == "sound_for_a_video" else [48, 32])  # given frames stay as they were
+    (file,) = parse_qs(urlsplit(source).query)["filename"]
     tab.press_assets()
     tab.page.get_by_text(file.removesuffix(".mp4")).first.wait_for()
     tab.press_assets()
+
+
+KEPT = """() => app.graph._nodes.filter(n => n.type === 'MOVALoadConditioning').map(n => n.widgets[0].options.values)"""
+CHOOSE = """files => app.graph._nodes.filter(n => n.type === 'MOVALoadConditioning').forEach(
+  (n, i) => { n.widgets[0].value = files[i] })"""
+
+
+def test_after_its_first_clip_low_memory_does_without_the_text_encoder_as_its_note_says(tab):
+    tab.open_template("low_memory")
+    tab.make_small()
+    before = run_and_play(tab, [48, 32])
+    tab.view(0.5)
+    tab.page.keyboard.press("r")
+    folder = tab.server.base / "output/conditioning"
+    files = [f"conditioning/{max(folder.glob(f'{name}_*')).name} [output]" for name in ("positive", "negative")]
+    tab.page.wait_for_function(f"files => ({KEPT})().every((list, i) => list.includes(files[i]))", arg=files)
+    tab.ask(CHOOSE, files)
+    tab.draw_frame("2a")
+    tab.page.keyboard.press("Control+m")
+    run_and_play(tab, [48, 32], before)
+    (run,) = tab.server.get_json("/history?max_items=1").values()
+    sent = {node["class_type"]: node["inputs"] for node in run["prompt"][2].values()}
+    assert not {"ProbeClip", "MOVATextEncode", "MOVASaveConditioning"} & set(sent)
+    assert sent["MOVALoadConditioning"] == {"file": files[1]}
 
 
 def names_in(text):

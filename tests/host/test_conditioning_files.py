@@ -89,6 +89,19 @@ def test_several_conditionings_in_one_are_kept_with_their_own_entries(server, fi
     assert set(load_file(place(server, first))) == {"0", "1"}
 
 
+def test_what_is_connected_is_passed_on_and_no_file_is_read_until_its_source_is_muted(server, files, prefix):
+    graph = Graph()
+    texts = encoded(graph)
+    node = graph.add("MOVALoadConditioning", file="not there yet", conditioning=ref(save(graph, ref(texts), prefix)))
+    after = graph.add("ProbeSaveConditioning", conditioning=ref(node), name="connected.st")
+    assert run(server, graph).outputs[after]["entries"][0]["text"] == "a cat sings"
+    for kept in (saved(server, prefix, "two"), saved(server, prefix, "three")):  # there, and chosen: still not read
+        graph.nodes[node]["inputs"]["file"] = kept
+        assert run(server, graph).outputs[after]["entries"][0]["text"] == "a cat sings"
+    del graph.nodes[node]["inputs"]["conditioning"]  # as the page does it with a link from a muted node
+    assert run(server, graph).outputs[after]["entries"][0]["text"] == "three"
+
+
 def test_a_sampler_takes_a_loaded_conditioning_as_the_encoder_s_own(server, files, prefix):
     graph, latents = Graph(), []
     given, model = graph.add("ProbeGiven", **GIVEN), graph.model("mova_high")
@@ -234,7 +247,29 @@ def test_only_files_of_the_list_can_be_loaded(server, files, prefix, name):
     outside = server.base / f"outside{SUFFIX}"
     outside.write_bytes(place(server, saved(server, prefix)).read_bytes())
     graph = Graph()
-    graph.add("ProbeSaveConditioning", conditioning=load(graph, name.format(outside=outside)), name="x.st")
+    node = graph.add("MOVALoadConditioning", file=name.format(outside=outside))
+    graph.add("ProbeSaveConditioning", conditioning=ref(node), name="x.st")
+    assert "There is no saved conditioning" in refusal(server, graph)
+    graph.nodes[node]["inputs"]["conditioning"] = None  # as a program may post it: neither left out nor a link
+    assert "There is no saved conditioning" in refusal(server, graph)
+    outside.unlink()
+
+
+def linked(graph, text):
+    """A text that comes over a link, as of a switch or of another pack's node: unknown until the graph runs."""
+    given = ref(graph.add("PrimitiveString", value=text))
+    return ref(graph.add("ComfySwitchNode", switch=True, on_true=given, on_false=given))
+
+
+def test_a_name_from_another_node_is_read_and_checked_when_it_is_known(server, files, prefix):
+    name, outside = saved(server, prefix), server.base / f"outside{SUFFIX}"
+    outside.write_bytes(place(server, name).read_bytes())
+    graph, before = Graph(), len(server.logged())
+    node = graph.add("ProbeSaveConditioning", conditioning=load(graph, linked(graph, name)), name="linked.st")
+    assert run(server, graph).outputs[node]["entries"] == [{"text": "a cat sings"}]
+    assert "NoneType" not in server.logged()[before:]
+    graph = Graph()
+    graph.add("ProbeSaveConditioning", conditioning=load(graph, linked(graph, f"../{outside.name}")), name="x.st")
     assert "There is no saved conditioning" in refusal(server, graph)
     outside.unlink()
 
