@@ -11,17 +11,18 @@ def shift_audio(audio: Tensor, timestep: Tensor, ratio: float) -> tuple[Tensor, 
     """Run the audio along its own schedule under a sampler that knows only the video's.
 
     With shifts s_a and s_v the audio's noise-to-data ratio sigma / (1 - sigma) is always s_a / s_v = `ratio` times the
-    video's. So the sampler's audio is y = (1 - sigma_v) (data + ratio * sigma_v / (1 - sigma_v) * noise): noise that is
-    `ratio` times as strong, on the video's sigmas. With k = (1 - sigma_a) / (1 - sigma_v) the model sees x = k y at
-    sigma_a, and from its velocity v follows that of y, k ((ratio - 1) y + ratio v). Euler, and all else that works in
-    the ratio of noise to data, then takes exactly the steps of the audio's own schedule.
+    video's. So the sampler's audio is z = (1 - sigma_v) data / ratio + sigma_v noise: data that are `ratio` times as
+    weak, on the video's sigmas. Its noise is as strong as the video's, so whatever noise a sampler adds is right. With
+    k = (1 - sigma_a) / (1 - sigma_v) the model sees x = k ratio z at sigma_a, and from its velocity v follows that of
+    z, k ((ratio - 1) z + v). Euler, and all else that works in the ratio of noise to data, then takes exactly the steps
+    of the audio's own schedule.
 
-    audio [B, C, L]; timestep [B] in 0..1000. Returns the audio that the model sees, its timestep, and what turns the
+    audio: z [B, C, L]; timestep [B] in 0..1000. Returns the audio that the model sees, its timestep, and what turns the
     model's velocity into the sampler's.
     """
     if ratio == 1:
         return audio, timestep, lambda velocity: velocity
     sigma = timestep / TIMESTEPS
     k = (1 / (1 + (ratio - 1) * sigma)).view(-1, 1, 1)
-    scaled = (audio.float() * k).to(audio.dtype)
-    return scaled, shifted(sigma, ratio) * TIMESTEPS, lambda v: k * ((ratio - 1) * audio.float() + ratio * v.float())
+    seen = (audio.float() * (k * ratio)).to(audio.dtype)
+    return seen, shifted(sigma, ratio) * TIMESTEPS, lambda v: k * ((ratio - 1) * audio.float() + v.float())

@@ -52,15 +52,17 @@ class JointModel(Tower):
         operations: Any = nn,
         attention: Attention = sdpa,
         cast_inputs: bool = True,
+        bridge_operations: Any = None,
     ) -> None:
         """`operations` holds Linear, Conv1d, Conv3d, LayerNorm and RMSNorm: torch.nn's, or others of their kind.
 
-        cast_inputs: see Tower.
+        cast_inputs: see Tower. bridge_operations: others for the bridge, whose layers must leave their inputs alone: it
+        gives them the tokens themselves, without a norm in between.
         """
         factory = {"dtype": dtype, "device": device}
         super().__init__(config.video_dit, operations, cast_inputs, **factory)
         self.audio_dit = Tower(config.audio_dit, operations, cast_inputs, **factory)
-        self.dual_tower_bridge = Bridge(config.dual_tower_bridge, operations, **factory)
+        self.dual_tower_bridge = Bridge(config.dual_tower_bridge, bridge_operations or operations, **factory)
         self.attention = attention
         self.last_rotations: tuple[Any, Rotations] | None = None
 
@@ -78,9 +80,9 @@ class JointModel(Tower):
             cross: tuple[Rotation | None, Rotation | None] = (None, None)
             if bridge.apply_cross_rope:
                 times = video_times(grid[0], fps, bridge.audio_fps, bridge.apply_first_frame_bias_in_rope)
-                video = time_table(times, bridge.head_dim, device).repeat_interleave(grid[1] * grid[2], dim=0)
+                video = time_table(times, bridge.head_dim, device)
                 audio = time_table(torch.arange(length, dtype=torch.float32), bridge.head_dim, device)
-                cross = turn_halves(video), turn_halves(audio)
+                cross = turn_halves(video, grid[1] * grid[2]), turn_halves(audio)
             towers = (
                 tower_table(grid, self.config.head_dim, device),
                 tower_table((length,), self.audio_dit.config.head_dim, device),

@@ -24,11 +24,12 @@ def turn_pairs(table: Tensor) -> Rotation:
     return rotation
 
 
-def turn_halves(table: Tensor) -> Rotation:
-    """Rotation of the pairs (i, i + d/2) by cos and sin [L, 2, d / 2]."""
+def turn_halves(table: Tensor, repeats: int = 1) -> Rotation:
+    """Rotation of the pairs (i, i + d/2) by cos and sin [L / repeats, 2, d / 2], each for so many rows."""
 
     def rotation(x: Tensor, rows: slice) -> Tensor:
-        cos, sin = table[rows, None].unbind(2)
+        index = torch.arange(rows.start, rows.start + x.shape[1], device=table.device) // repeats
+        cos, sin = table[index, None].unbind(2)
         first, second = x.float().chunk(2, dim=-1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 

@@ -20,7 +20,7 @@ from ..mova.attention import Attention
 from ..mova.audio_shift import shift_audio
 from ..mova.checkpoint import expected_shapes
 from ..mova.config import RELEASED
-from ..mova.joint import Layer, RunLayer
+from ..mova.joint import Layer, Rotations, RunLayer
 from .checks import check_conditioning, check_image_fits, check_latent_shapes, check_noise
 from .latent_format import MovaLatents
 
@@ -29,11 +29,13 @@ try:  # fetches weights ahead of the layers that need them, where the host has d
 except ImportError:
     model_prefetch = None
 
-OPTIONS = "mova"  # our entry in the host's transformer_options: {"audio_shift", "a2v_scale", "v2a_scale"}
+# What a conditioning can say of the two towers, by the names of velocities' arguments, after "mova_"; all are 1 if not
+# said. Not in the host's transformer_options, which torch.compile is told to take as they are in the first step.
+SETTINGS = ("audio_shift_ratio", "a2v_scale", "v2a_scale")
 MASK_CHANNELS = 4  # of the image condition: one for each frame of a latent frame
 CONFIG_PARTS = ("video_dit", "audio_dit", "dual_tower_bridge")
 
-# Activations at their peak in bf16 (benchmarks/peak_memory.py): 2.12 GiB at 640x352x193 and 8.62 GiB at 1280x720x193,
+# Activations at their peak in bf16 (benchmarks/peak_memory.py): 2.10 GiB at 640x352x193 and 8.53 GiB at 1280x720x193,
 # which is the same 0.039 of the host's unit (0.02 MiB for each number in the packed latent in bf16) at both sizes.
 ACTIVATION_FACTOR = 0.04
 
@@ -47,7 +49,9 @@ class HostModel(JointModel):
         if operations is comfy.ops.disable_weight_init:
             # Its layers refuse inputs of another dtype, but the timestep is embedded in float32 on weights in bf16.
             operations = comfy.ops.manual_cast
-        super().__init__(mova_config, dtype, device, operations, cast_inputs=False)
+        # The host's fast fp8 layers clamp their inputs in place.
+        bridge_operations = comfy.ops.manual_cast if operations is comfy.ops.fp8_ops else operations
+        super().__init__(mova_config, dtype, device, operations, cast_inputs=False, bridge_operations=bridge_operations)
         self.dtype = dtype
 
     def forward(
@@ -73,12 +77,13 @@ class HostModel(JointModel):
         transformer_options: dict[str, Any],
         condition: Tensor,
         frame_rate: float = 24.0,
-        bridge: float = 1.0,
+        audio_shift_ratio: float = 1.0,
+        a2v_scale: float = 1.0,
+        v2a_scale: float = 1.0,
         **_: Any,
     ) -> list[Tensor]:
-        """condition [B, 20, T, H, W]: mask and image latents; bridge 0 turns the exchange between the towers off."""
-        settings = transformer_options.get(OPTIONS, {})
-        audio, audio_timestep, finish = shift_audio(x[1], timestep, settings.get("audio_shift", 1.0))
+        """condition [B, 20, T, H, W]: mask and image latents; for audio_shift_ratio see mova/audio_shift.py."""
+        audio, audio_timestep, finish = shift_audio(x[1], timestep, audio_shift_ratio)
         video, audio = super().forward(
             torch.cat([x[0], condition], dim=1),
             audio,
@@ -86,12 +91,17 @@ class HostModel(JointModel):
             audio_timestep,
             context,
             frame_rate,
-            bridge * settings.get("a2v_scale", 1.0),
-            bridge * settings.get("v2a_scale", 1.0),
+            a2v_scale,
+            v2a_scale,
             attention=attention_with(transformer_options),
             run_layer=self.layer_runner(transformer_options, x[0]),
         )
         return [video, finish(audio)]
+
+    @torch.compiler.disable  # computed on the processor: torch.compile would want a C++ compiler for it
+    def rotations(self, *args: Any) -> Rotations:
+        """As the model's."""
+        return super().rotations(*args)
 
     def layer_runner(self, transformer_options: dict[str, Any], video: Tensor) -> RunLayer:
         """What is done around each layer: fetch the next one's weights, and let patches replace it."""
@@ -215,9 +225,14 @@ class MOVA(comfy.model_base.BaseModel):
             "c_crossattn": comfy.conds.CONDRegular(entries["cross_attn"]),
             "condition": comfy.conds.CONDRegular(condition),
             "frame_rate": comfy.conds.CONDConstant(float(entries.get("frame_rate", 24.0))),
-            "bridge": comfy.conds.CONDConstant(float(entries.get("mova_bridge", 1.0))),
+            **{name: comfy.conds.CONDConstant(float(entries.get(f"mova_{name}", 1.0))) for name in SETTINGS},
             "latent_shapes": comfy.conds.CONDConstant(shapes),
         }
+
+    def process_latent_out(self, latent: Tensor) -> Tensor:
+        """As the host's. It is what a run ends with: the rotary tables, which the host cannot unload, end with it."""
+        self.diffusion_model.last_rotations = None
+        return super().process_latent_out(latent)
 
 
 class MovaFamily(comfy.supported_models_base.BASE):

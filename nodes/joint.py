@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
-import comfy.model_patcher
 import comfy.sampler_helpers
 import comfy.samplers
 import comfy.utils
@@ -15,9 +14,10 @@ from ..mova import MovaError
 from ..mova.guidance import Guidance
 from .checks import check_given_noise, latent_parts, nested_masks
 from .guider import MovaGuider
-from .host import OPTIONS
 from .latent_format import AudioVideoLatent
 from .preview import callbacks
+
+SEEDS = 2**64 - 1  # how many there are: on a processor the host adds 1 to a seed
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,10 @@ class Stage:
 
 
 class Handover:
-    """A sampler that starts where the stage before ended, with the noise and the masks of the whole run."""
+    """A sampler that starts where the stage before ended, with the noise and the masks of the whole run.
+
+    Noise that the sampler adds itself is another in the second stage.
+    """
 
     def __init__(self, sampler: comfy.samplers.KSAMPLER) -> None:
         self.sampler = sampler
@@ -38,8 +41,10 @@ class Handover:
     def stage(self) -> comfy.samplers.KSAMPLER:
         return comfy.samplers.KSAMPLER(self.run, self.sampler.extra_options, self.sampler.inpaint_options)
 
-    def run(self, model: Any, x: Tensor, sigmas: Tensor, **kwargs: Any) -> Tensor:
-        self.x = self.sampler.sampler_function(model, x if self.x is None else self.x.to(x), sigmas, **kwargs)
+    def run(self, model: Any, x: Tensor, sigmas: Tensor, extra_args: dict[str, Any], **kwargs: Any) -> Tensor:
+        if self.x is not None:
+            x, extra_args = self.x.to(x), {**extra_args, "seed": (extra_args["seed"] + 1) % SEEDS}
+        self.x = self.sampler.sampler_function(model, x, sigmas, extra_args=extra_args, **kwargs)
         return self.x
 
 
@@ -54,21 +59,15 @@ def sample(
     sampler: comfy.samplers.KSAMPLER,
     settings: dict[str, float],
 ) -> dict[str, Any]:
-    """Denoise an audio-video LATENT. `settings`: audio_shift (relative to the video's), a2v_scale, v2a_scale."""
+    """Denoise an audio-video LATENT. `settings`: of the guider: audio_shift_ratio, a2v_scale, v2a_scale."""
     if not isinstance(sampler, comfy.samplers.KSAMPLER):
         raise MovaError("This sampler cannot be handed from one expert to the other; take one of KSampler Select.")
     parts, masks = latent_parts(latent), nested_masks(latent)
     check_given_noise(noise, latent["samples"])
-    video_noise, audio_noise = noise.unbind()
-    # The host knows only the video's sigmas; mova/audio_shift.py tells why this is the audio's own schedule.
-    noise = AudioVideoLatent([video_noise, audio_noise * settings["audio_shift"]])
     reports = callbacks(stages[0].model, [len(stage.sigmas) - 1 for stage in stages])
     handover, result = Handover(sampler), latent["samples"]
     for stage, report in zip(stages, reports, strict=True):
-        guider = MovaGuider(stage.model, positive, negative, guidance)
-        # In the guider's own copy of the options, so that the MODEL itself stays as it came.
-        guider.model_options = comfy.model_patcher.create_model_options_clone(guider.model_options)
-        guider.model_options["transformer_options"][OPTIONS] = settings
+        guider = MovaGuider(stage.model, positive, negative, guidance, **settings)
         result = guider.sample(
             noise,
             latent["samples"],

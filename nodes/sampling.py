@@ -1,13 +1,18 @@
 """Schedule, guidance, and the sampler for both experts."""
 
+from itertools import pairwise
+from typing import Any
+
 import comfy.sample
 import comfy.samplers
 from comfy_api.latest import io
+from torch import Tensor
 
-from ..mova import schedule
+from ..mova import MovaError, schedule
 from ..mova.guidance import Guidance
+from ..mova.shorten import short
 from . import notice
-from .checks import check_conditioning, check_expert, check_experts, check_finite, check_run, latent_parts
+from .checks import check_conditioning, check_expert, check_experts, check_finite, check_run
 from .guider import MovaGuider
 from .joint import Stage, sample
 
@@ -18,6 +23,16 @@ BRIDGE_CFG_TIP = (
     "each step (none if it equals cfg). 1 is ordinary guidance."
 )
 AUDIO_CFG_TIP = "Text guidance of the audio, if it is to differ from cfg; -1: the same as cfg."
+RATIO_TIP = (
+    "The audio's shift divided by the video's (that of the sigmas); below 1 the audio takes shape before the video. "
+    "Give both experts the same."
+)
+A2V_TIP = "Weight of what the video hears of the audio."
+V2A_TIP = "Weight of what the audio sees of the video."
+SIGMAS_TIP = (
+    "The video's noise levels, in place of steps and denoise: for a LoRA that was distilled to a fixed list. "
+    "audio_shift / video_shift still sets the audio's against them."
+)
 DENOISE_TIP = "1 starts from pure noise; less keeps more of the given latent."
 
 
@@ -31,8 +46,42 @@ def guidance_inputs() -> list:
     ]
 
 
+def scale_inputs() -> list:
+    """The inputs that weigh what the bridge brings."""
+    scale = {"default": 1.0, "min": 0.0, "max": 10.0, "step": 0.05, "optional": True, "advanced": True}
+    return [
+        io.Float.Input("a2v_scale", tooltip=A2V_TIP, **scale),
+        io.Float.Input("v2a_scale", tooltip=V2A_TIP, **scale),
+    ]
+
+
 def guidance_of(cfg: float, bridge_cfg: float, audio_cfg: float) -> Guidance:
     return Guidance(cfg, bridge_cfg, None if audio_cfg == SAME_AS_CFG else audio_cfg)
+
+
+def shift_ratio(video_shift: float, audio_shift: float) -> float:
+    """The audio's shift relative to the video's. Raises MovaError for shifts that make no sense."""
+    for shift in (video_shift, audio_shift):
+        schedule.sigmas(1, shift)  # raises
+    return audio_shift / video_shift
+
+
+def check_sigmas(sigmas: Tensor) -> None:
+    """Raise MovaError unless SIGMAS go down from 1 or less to 0."""
+    values = [float(sigma) for sigma in sigmas]
+    falling = all(before > after for before, after in pairwise(values))
+    if len(values) < 2 or not falling or values[0] > 1 or values[-1] != 0:  # NaN is not falling
+        found = short([round(value, 4) for value in values])
+        raise MovaError(
+            f"The sigmas are {found}; they must fall step by step from 1 or less to 0, as those of MOVA Scheduler do."
+        )
+
+
+def stages_of(model_high: Any, model_low: Any, sigmas: Tensor, boundary: float) -> list[Stage]:
+    """What each expert does; without a low-noise expert the high-noise one does it all. No stage is empty."""
+    switch = len(sigmas) - 1 if model_low is None else schedule.low_noise_start(sigmas, boundary)
+    stages = [Stage(model_high, sigmas[: switch + 1]), Stage(model_low, sigmas[switch:])]
+    return [stage for stage in stages if len(stage.sigmas) > 1]
 
 
 class MOVAScheduler(io.ComfyNode):
@@ -51,7 +100,7 @@ class MOVAScheduler(io.ComfyNode):
                 io.Float.Input(
                     "shift", default=5.0, min=0.01, max=100.0, step=0.1, tooltip="Above 1: more steps at high noise."
                 ),
-                io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip=DENOISE_TIP),
+                io.Float.Input("denoise", default=1.0, min=0.01, max=1.0, step=0.01, tooltip=DENOISE_TIP),
             ],
             outputs=[io.Sigmas.Output()],
         )
@@ -78,16 +127,43 @@ class MOVAGuider(io.ComfyNode):
                 io.Conditioning.Input("negative", tooltip="From MOVA Conditioning."),
                 io.Float.Input("cfg", default=5.0, min=0.0, max=100.0, step=0.1, tooltip=CFG_TIP),
                 *guidance_inputs(),
+                io.Float.Input(
+                    "audio_shift_ratio",
+                    default=1.0,
+                    min=0.01,
+                    max=100.0,
+                    step=0.05,
+                    tooltip=RATIO_TIP,
+                    optional=True,
+                    advanced=True,
+                ),
+                *scale_inputs(),
             ],
             outputs=[io.Guider.Output()],
         )
 
     @classmethod
-    def execute(cls, model, positive, negative, cfg: float, bridge_cfg: float = 1.0, audio_cfg: float = SAME_AS_CFG):
+    def execute(
+        cls,
+        model,
+        positive,
+        negative,
+        cfg: float,
+        bridge_cfg: float = 1.0,
+        audio_cfg: float = SAME_AS_CFG,
+        audio_shift_ratio: float = 1.0,
+        a2v_scale: float = 1.0,
+        v2a_scale: float = 1.0,
+    ):
         check_expert(model, "model")
+        for name, value in {"a2v_scale": a2v_scale, "v2a_scale": v2a_scale}.items():
+            check_finite(value, name)
+        if not 0 < audio_shift_ratio <= schedule.MAX_SHIFT:  # false for NaN too
+            raise MovaError(f"audio_shift_ratio is {audio_shift_ratio}; it must be above 0 (1: as the video's).")
         for text, entries in (*positive, *negative):
             check_conditioning(text, entries, model.model.mova_config)
-        return io.NodeOutput(MovaGuider(model, positive, negative, guidance_of(cfg, bridge_cfg, audio_cfg)))
+        guidance = guidance_of(cfg, bridge_cfg, audio_cfg)
+        return io.NodeOutput(MovaGuider(model, positive, negative, guidance, audio_shift_ratio, a2v_scale, v2a_scale))
 
 
 class MOVAJointSampler(io.ComfyNode):
@@ -95,7 +171,6 @@ class MOVAJointSampler(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        scale = {"default": 1.0, "min": 0.0, "max": 10.0, "step": 0.05, "optional": True, "advanced": True}
         return io.Schema(
             node_id="MOVAJointSampler",
             display_name="MOVA Joint Sampler",
@@ -150,9 +225,10 @@ class MOVAJointSampler(io.ComfyNode):
                 ),
                 io.Noise.Input("noise", optional=True, tooltip="Given noise, in place of the seed."),
                 *guidance_inputs(),
-                io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip=DENOISE_TIP, optional=True),
-                io.Float.Input("a2v_scale", tooltip="Weight of what the video hears of the audio.", **scale),
-                io.Float.Input("v2a_scale", tooltip="Weight of what the audio sees of the video.", **scale),
+                io.Float.Input(
+                    "denoise", default=1.0, min=0.01, max=1.0, step=0.01, tooltip=DENOISE_TIP, optional=True
+                ),
+                *scale_inputs(),
                 io.Sampler.Input(
                     "sampler",
                     optional=True,
@@ -160,6 +236,7 @@ class MOVAJointSampler(io.ComfyNode):
                     "of earlier steps (euler, heun, dpm_2) pass the boundary exactly; those with memory (dpmpp_2m, "
                     "uni_pc, res_multistep) begin anew there.",
                 ),
+                io.Sigmas.Input("sigmas", optional=True, tooltip=SIGMAS_TIP),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
         )
@@ -185,21 +262,22 @@ class MOVAJointSampler(io.ComfyNode):
         a2v_scale: float = 1.0,
         v2a_scale: float = 1.0,
         sampler=None,
+        sigmas=None,
     ):
         check_experts(model_high, model_low)
         guidance = guidance_of(cfg, bridge_cfg, audio_cfg)
+        ratio = shift_ratio(video_shift, audio_shift)
         for name, value in {"boundary": boundary, "a2v_scale": a2v_scale, "v2a_scale": v2a_scale}.items():
             check_finite(value, name)
-        video_sigmas = schedule.sigmas(steps, video_shift, denoise)
-        schedule.sigmas(steps, audio_shift, denoise)  # raises for a shift that makes no sense
-        latent_parts(latent)
+        if sigmas is None:
+            sigmas = schedule.sigmas(steps, video_shift, denoise)
+        else:
+            check_sigmas(sigmas)
         check_run(latent, [*positive, *negative], model_high.model.mova_config)
         if model_low is None:
             notice.show("No low-noise expert is connected: the high-noise expert does all steps.")
-        switch = steps if model_low is None else schedule.low_noise_start(video_sigmas, boundary)
-        stages = [Stage(model_high, video_sigmas[: switch + 1]), Stage(model_low, video_sigmas[switch:])]
         made = sample(
-            [stage for stage in stages if len(stage.sigmas) > 1],
+            stages_of(model_high, model_low, sigmas, boundary),
             positive,
             negative,
             latent,
@@ -209,6 +287,6 @@ class MOVAJointSampler(io.ComfyNode):
             seed,
             guidance,
             comfy.samplers.sampler_object("euler") if sampler is None else sampler,
-            {"audio_shift": audio_shift / video_shift, "a2v_scale": a2v_scale, "v2a_scale": v2a_scale},
+            {"audio_shift_ratio": ratio, "a2v_scale": a2v_scale, "v2a_scale": v2a_scale},
         )
         return io.NodeOutput(made)

@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import json
 
 import pytest
@@ -7,6 +8,7 @@ from golden import CASES, FIXTURES, KINDS, error, expected, joint_inputs, joint_
 
 from mova import JointModel, MovaConfig, MovaError
 from mova.config import PRESETS
+from mova.rope import time_table, turn_halves
 
 SINGLE = [(kind, i) for kind in KINDS for i in range(len(CASES[f"joint_{kind}"]["cases"]))]
 
@@ -51,6 +53,27 @@ def test_bfloat16_stays_close_to_the_published_float32(kind, index):
     assert video.dtype == audio.dtype == torch.bfloat16
     assert error(video, wanted[f"case{index}.video_velocity"]) < 3e-2
     assert error(audio, wanted[f"case{index}.audio_velocity"]) < 3e-2
+
+
+def test_a_forward_leaves_no_tensor_behind():
+    """On a host it would stay on the device beside the weights, where the host cannot know of it."""
+
+    def tensors():
+        gc.collect()
+        return {id(thing) for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)}
+
+    case, inputs, model = CASES["joint_small"]["cases"][0], joint_inputs("small"), joint_model("small")
+    before = tensors()
+    run(model, case, inputs["video"], inputs["audio"], inputs["text"])
+    assert not tensors() - before
+
+
+@pytest.mark.parametrize("rows", [slice(0, 12), slice(5, 9), slice(8, 16)])
+def test_the_tokens_of_a_frame_share_a_row_of_the_bridge_s_table(rows):
+    torch.manual_seed(0)
+    table, x = time_table(torch.arange(4) / 3, 8, torch.device("cpu")), torch.randn(1, 12, 2, 8)[:, rows]
+    found, wanted = turn_halves(table, 3)(x, rows), turn_halves(table.repeat_interleave(3, dim=0))(x, rows)
+    assert torch.equal(found, wanted)
 
 
 def test_a_batch_of_two_equals_two_single_runs():

@@ -17,8 +17,9 @@ VIDEO, AUDIO = (1, 16, 3, 8, 12), (1, 128, 11)
 
 
 def latents(server, graph, *nodes):
-    """Run, and return what these nodes made: (video in the model's scale, audio) of each."""
-    saved = [graph.save(ref(node), f"{i}.safetensors") for i, node in enumerate(nodes)]
+    """Run, and return what these nodes, or (node, output), made: (video in the model's scale, audio) of each."""
+    outputs = [ref(*node) if isinstance(node, tuple) else ref(node) for node in nodes]
+    saved = [graph.save(output, f"{i}.safetensors") for i, output in enumerate(outputs)]
     result = server.run(graph.nodes)
     assert result.error is None, result.error
     found = [server.tensors(result, node) for node in saved]
@@ -73,12 +74,14 @@ def test_the_bridge_scales_reach_the_model(server, files):
     assert differ(found, headless(4, low_noise_start(sigmas(4), 0.9), Guidance(2.0), scales=(0.5, 0.0))) < 1e-5
 
 
-@pytest.mark.parametrize("guider", ["CFGGuider", "MOVAGuider"])
-def test_it_equals_two_core_samplers_split_at_the_boundary(server, files, guider):
+@pytest.mark.parametrize(("guider", "audio_shift"), [("CFGGuider", 5.0), ("MOVAGuider", 5.0), ("MOVAGuider", 3.0)])
+def test_it_equals_two_core_samplers_split_at_the_boundary(server, files, guider, audio_shift):
     graph = Graph()
     given, high, low = both(graph)
-    more = {"bridge_cfg": 2.0, "audio_cfg": 3.0} if guider == "MOVAGuider" else {}
-    joint = graph.joint(high, given, model_low=low, steps=6, cfg=4.0, **more)
+    more = {"bridge_cfg": 2.0, "audio_cfg": 3.0, "v2a_scale": 0.5} if guider == "MOVAGuider" else {}
+    joint = graph.joint(high, given, model_low=low, steps=6, cfg=4.0, audio_shift=audio_shift, **more)
+    if guider == "MOVAGuider":
+        more["audio_shift_ratio"] = audio_shift / 5.0
     schedule = graph.add("MOVAScheduler", steps=6, shift=5.0, denoise=1.0)
     split = graph.add("SplitSigmas", sigmas=ref(schedule), step=low_noise_start(sigmas(6), 0.9))
     latent = ref(given, 2)
@@ -88,8 +91,9 @@ def test_it_equals_two_core_samplers_split_at_the_boundary(server, files, guider
         guide = graph.add(guider, model=model, cfg=4.0, **conds, **more)
         stage = graph.custom(ref(guide), ref(split, i), noises[i], latent)
         latent = ref(stage)
-    found, wanted = latents(server, graph, joint, stage)
+    found, wanted, x0 = latents(server, graph, joint, stage, (stage, 1))
     assert differ(found, wanted) < 1e-5
+    assert differ(x0, wanted) < 1e-5, "the last step of Euler ends at what the model took for clean"
 
 
 def test_one_expert_alone_equals_ksampler(server, files):
@@ -107,6 +111,43 @@ def test_other_samplers_run(server, files, sampler_name):
     joint = graph.joint(high, given, model_low=low, sampler=sampler, audio_shift=3.0)
     (found,) = latents(server, graph, joint)
     assert all(part.isfinite().all() for part in found)
+
+
+@pytest.mark.parametrize("settings", [{}, {"bridge_cfg": 2.0}, {"audio_cfg": 3.0}])
+def test_what_works_on_the_result_of_guidance_takes_effect_with_any_guidance(server, files, settings):
+    graph = Graph()
+    given, high, _ = both(graph)
+    patched = ref(graph.add("ProbePatch", model=high, what="post cfg"))
+    steps = {"steps": 1, "noise": ref(given, 3), **settings}
+    plain, halved = latents(server, graph, *(graph.joint(model, given, **steps) for model in (high, patched)))
+    assert differ(halved, [part / 2 for part in plain]) < 1e-5, "one step of Euler ends at the result of guidance"
+
+
+@pytest.mark.parametrize("what", ["pre cfg", "cfg"])
+@pytest.mark.parametrize(("settings", "said"), [({}, False), ({"bridge_cfg": 2.0}, True), ({"audio_cfg": 3.0}, True)])
+def test_other_changes_of_cfg_are_said_to_have_no_effect_where_they_have_none(server, files, what, settings, said):
+    graph = Graph()
+    given, high, low = both(graph)
+    patched = ref(graph.add("ProbePatch", model=high, what=what))
+    node = graph.joint(patched, given, model_low=low, **settings)
+    graph.save(ref(node))
+    result = server.run(graph.nodes)
+    assert result.error is None, result.error
+    text = (
+        "With bridge_cfg or audio_cfg, what is plugged into the model to change its cfg has no effect, unless it works "
+        "on the result of guidance."
+    )
+    assert result.notices == ([(node, text)] if said else [])
+
+
+def test_given_sigmas_take_the_place_of_the_steps(server, files):
+    graph = Graph()
+    given, high, low = both(graph)
+    sigmas = ref(graph.add("MOVAScheduler", steps=6, shift=3.0, denoise=1.0))
+    by_list = graph.joint(high, given, model_low=low, sigmas=sigmas, steps=50, denoise=0.3)
+    by_steps = graph.joint(high, given, model_low=low, steps=6, video_shift=3.0, audio_shift=3.0)
+    found, wanted = latents(server, graph, by_list, by_steps)
+    assert differ(found, wanted) == 0
 
 
 def test_progress_counts_the_steps_of_both_experts(server, files):

@@ -67,7 +67,7 @@ def loader(graph, name, high=None, low=None, video=1.0, audio=1.0, bridge=1.0):
 
 def forwards(server, graph, *models, report=None):
     """The forward of each model, and the report of a loader."""
-    scales = {"a2v_scale": 1.0, "v2a_scale": 1.0, "bridge": 1.0}
+    scales = {"a2v_scale": 1.0, "v2a_scale": 1.0}
     saved = []
     for i, model in enumerate(models):
         out = graph.add("ProbeForward", model=model, file=GIVEN["file"], timestep=TIME, **scales)

@@ -80,8 +80,9 @@ def test_comfyui_loads_all_nodes_with_help_pages_and_translation_from_it(host_pl
     assert "[MOVA]" not in server.log.read_text()
 
 
-def test_the_headless_runner_runs_from_it(archive):
-    done = subprocess.run([sys.executable, "-m", "mova", "--help"], cwd=archive, capture_output=True, text=True)
+def test_the_headless_runner_runs_from_it_in_any_folder(archive, tmp_path):
+    # -I: as ComfyUI's portable Python does, it looks for modules neither in the current folder nor in PYTHONPATH.
+    done = subprocess.run([sys.executable, "-I", archive, "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "generate" in done.stdout, done.stderr
 
 

@@ -35,12 +35,27 @@ def tried(part: str, node: str, on: str, **more):
     return keep
 
 
-def changes(node: str, on: str, does_not: str = "", note: str = "", settings: dict | None = None, **inputs):
-    """A node that patches the model: it runs, and the result is another than without it."""
+def changes(
+    node: str,
+    on: str,
+    does_not: str = "",
+    note: str = "",
+    settings: dict | None = None,
+    joint: dict | None = None,
+    **inputs,
+):
+    """A node that patches the model: it runs, and the result is another than without it.
+
+    `settings` are of KSampler; `joint`, if given, are of MOVA Joint Sampler, which is then tried in its place.
+    """
 
     def check(bench: Bench) -> None:
         patched = ref(bench.add(node, model=bench.plain_model, **inputs))
-        both = [bench.sample(model, **(settings or {})) for model in (bench.plain_model, patched)]
+        plain_and_patched = bench.plain_model, patched
+        if joint is None:
+            both = [bench.sample(model, **(settings or {})) for model in plain_and_patched]
+        else:
+            both = [ref(bench.joint(model, bench.given, **joint)) for model in plain_and_patched]
         plain, found = bench.results(*both)
         assert differ(found, plain) > 1e-6, "without effect"
 

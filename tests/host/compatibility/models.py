@@ -103,12 +103,20 @@ changes("SkipLayerGuidanceDiT", "double_layers; a skipped layer is skipped in bo
 changes("SkipLayerGuidanceDiTSimple", "double_layers; a skipped layer is skipped in both towers", double_layers="1",
         single_layers="", start_percent=0.0, end_percent=1.0)  # fmt: skip
 changes("CFGZeroStar", "one factor for video and audio together")
+changes("CFGZeroStar", "MOVA Joint Sampler with bridge_cfg or audio_cfg", joint={"bridge_cfg": 2.0})
 changes("Epsilon Scaling", "scaling_factor 1.02", scaling_factor=1.02)
 changes(
     "RescaleCFG",
     "multiplier 0.7",
     multiplier=0.7,
     does_not="it measures over the dimensions of a picture, and video and audio reach it packed in one row of numbers",
+)
+changes(
+    "RescaleCFG",
+    "MOVA Joint Sampler with bridge_cfg or audio_cfg",
+    joint={"bridge_cfg": 2.0},
+    multiplier=0.7,
+    does_not="it mixes the outputs of guidance itself, and knows of two; it is left out, and a notice says so",
 )
 changes(
     "NAGuidance",

@@ -441,6 +441,7 @@ class About(Fresh):
             "shift": inner.model_sampling.shift,
             "linear": type(inner.diffusion_model.blocks[0].self_attn.q).__qualname__,
             "memory_factor": inner.memory_usage_factor,
+            "tables": getattr(inner.diffusion_model, "last_rotations", None) is not None,
         }
         return {"ui": {"about": [about]}}
 
