@@ -19,7 +19,7 @@ from .audio_vae import AudioVAE
 from .checkpoint import TensorInfo, Weights, check_tensors, expected_shapes, open_weights, read_json
 from .config import AudioVAEConfig, MovaConfig
 from .errors import MovaError
-from .folder import JOINT, plain_infos
+from .folder import EXPERTS, JOINT, plain_infos
 from .gguf_file import TYPES as GGUF_TYPES
 from .hub_record import check_one_release
 from .joint import JointModel
@@ -27,7 +27,6 @@ from .safetensors_header import broken, check_is_file
 from .shorten import short
 from .wan_vae_names import wan_name
 
-EXPERTS = {"high_noise": "video_dit", "low_noise": "video_dit_2"}
 PARTS = (*EXPERTS, "audio_vae", "video_vae", "text_encoder")
 FLOATS = {"BF16", "F16", "F32", "F64"}
 EMBEDDING = "encoder.embed_tokens.weight"  # the same tensor as shared.weight; files hold that or both

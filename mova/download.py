@@ -19,11 +19,12 @@ from pathlib import Path, PureWindowsPath
 from . import download_write
 from .checkpoint import STEMS, Weights, read_json
 from .convert import Converted, Progress, check_destination, default_parts, formats, path_of, plan, writer
-from .convert_parts import EXPERTS, PARTS, Target, chosen_parts, folders_of
+from .convert_parts import PARTS, Target, chosen_parts, folders_of
 from .download_hub import Repository, fetch, library, open_repository, part_of, read_header, size_of
 from .download_write import Piece
 from .errors import MovaError
 from .files import reason, rename, whole_file
+from .folder import EXPERTS
 from .safetensors_header import broken
 from .shorten import short
 

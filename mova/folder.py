@@ -19,9 +19,10 @@ from .safetensors_header import broken, unreadable
 from .schedule import MAX_SHIFT
 from .shorten import short
 
-EXPERTS = ("video_dit", "video_dit_2")  # high noise, low noise
+EXPERTS = {"high_noise": "video_dit", "low_noise": "video_dit_2"}  # the folder of each
+EXPERT_FOLDERS = tuple(EXPERTS.values())
 JOINT = ("audio_dit", "dual_tower_bridge")  # what both experts share
-PARTS = (*EXPERTS, *JOINT, "audio_vae", "video_vae", "text_encoder")
+PARTS = (*EXPERT_FOLDERS, *JOINT, "audio_vae", "video_vae", "text_encoder")
 BOUNDARY = 0.9  # the release's
 FLOATS = {"BF16", "F16", "F32", "F64"}
 F8 = {"F8_E4M3", "F8_E5M2"}  # the Linear layers' weights are cast up from them as they are read
@@ -96,13 +97,13 @@ def _open(root: Path, parts: Collection[str]) -> Checkpoint:
         os.listdir(root)
     except OSError as error:
         raise unreadable(root, error) from error
-    experts = [part for part in EXPERTS if part in parts]
+    experts = [part for part in EXPERT_FOLDERS if part in parts]
     needed = set(parts)
-    if needed.intersection((*EXPERTS, *JOINT)):
-        experts = experts or [EXPERTS[0]]
+    if needed.intersection((*EXPERT_FOLDERS, *JOINT)):
+        experts = experts or [EXPERT_FOLDERS[0]]
         needed |= {*JOINT, *experts}
     folders = [part for part in PARTS if part in needed]
-    scheduled = any(part in EXPERTS for part in parts)
+    scheduled = any(part in EXPERT_FOLDERS for part in parts)
     folders += ["tokenizer"] * ("text_encoder" in needed) + ["scheduler"] * scheduled
     missing = [name for name in folders if not os.path.isdir(root / name)]
     if missing:
@@ -130,7 +131,7 @@ def _open(root: Path, parts: Collection[str]) -> Checkpoint:
         if part == "text_encoder":
             optional = {"encoder.embed_tokens.weight"}  # the same tensor as shared.weight; files hold one or both
         check_tensors(found, expected_tensors(checkpoint, part, joint), weights.where, optional)
-        check_dtypes(weights, FLOATS | F8 if part in (*EXPERTS, *JOINT) else FLOATS)
+        check_dtypes(weights, FLOATS | F8 if part in (*EXPERT_FOLDERS, *JOINT) else FLOATS)
     check_fit(checkpoint)
     return checkpoint
 
@@ -154,7 +155,7 @@ def check_fit(checkpoint: Checkpoint) -> None:
     was trained together must not be proven to be of two releases.
     """
     root, weights, joint, sound = checkpoint.root, checkpoint.weights, checkpoint.joint, checkpoint.sound
-    trained_together = [path for part in (*EXPERTS, *JOINT) if part in weights for path in weights[part].paths()]
+    trained_together = [path for part in (*EXPERT_FOLDERS, *JOINT) if part in weights for path in weights[part].paths()]
     check_one_release(trained_together, only_if_proven=True)
     sizes = {}
     if joint:
@@ -220,7 +221,7 @@ def expected_tensors(
         return video_vae.expected_tensors(checkpoint.root / part)
     if part == "audio_vae":
         return expected_shapes(AudioVAE(checkpoint.audio_vae, device="meta"))
-    if part in EXPERTS:
+    if part in EXPERT_FOLDERS:
         return {name: shape for name, shape in joint.items() if not name.startswith(JOINT)}
     prefix = part + "."
     return {name.removeprefix(prefix): shape for name, shape in joint.items() if name.startswith(prefix)}

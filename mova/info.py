@@ -14,7 +14,7 @@ from .audio_vae import WEIGHT_NORM
 from .checkpoint import PICKLES, TensorInfo, Weights, open_weights
 from .config import MovaConfig, Shapes
 from .errors import MovaError
-from .folder import EXPERTS, JOINT, PARTS, open_checkpoint
+from .folder import EXPERT_FOLDERS, JOINT, PARTS, open_checkpoint
 from .hub_record import record_of
 from .lora_files import TRAINERS_NAMES
 from .media import read_clip_info
@@ -74,7 +74,7 @@ def describe_folder(path: Path) -> Iterator[str]:
     yield f"video tower: {video.num_layers} layers, width {video.dim}; audio tower: {audio.num_layers}, {audio.dim}"
     yield f"experts switch at timestep {1000 * checkpoint.boundary:g}; schedule shift {checkpoint.schedule.shift:g}"
     for part, weights in parts.items():
-        note = {EXPERTS[0]: " (high noise)", EXPERTS[1]: " (low noise)"}.get(part, "")
+        note = {EXPERT_FOLDERS[0]: " (high noise)", EXPERT_FOLDERS[1]: " (low noise)"}.get(part, "")
         commits = {record.commit[:7]: None for path in weights.paths() if (record := record_of(path))}
         known = f", commit {' and '.join(commits)}" if commits else ""
         doubt = ", not checked: that needs diffusers and transformers" if part in unchecked else ""

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Collection
 
-from .folder import EXPERTS, JOINT
+from .folder import EXPERT_FOLDERS, JOINT
 
 BARE = ""  # the module of keys that name none: those of Wan's LoRAs, and of trainers that write a file for each module
-MODULES = (*EXPERTS, *JOINT)
-ALIASES = {"video_dit2": EXPERTS[1]}  # as DiffSynth calls it
+MODULES = (*EXPERT_FOLDERS, *JOINT)
+ALIASES = {"video_dit2": EXPERT_FOLDERS[1]}  # as DiffSynth calls it
 
 # What trainers put before a name, and segments that wrappers of modules put into it.
 PREFIXES = ("base_model.model.", "diffusion_model.", "transformer.", "model.", "module.", "pipe.")

@@ -17,7 +17,7 @@ from .audio_vae import AudioVAE, plain_weights
 from .checkpoint import assign, check_finite
 from .conditioning import audio_latents, audio_samples, check_fps, check_size, image_condition, latent_frames
 from .errors import MovaError, first_line
-from .folder import EXPERTS, JOINT, Checkpoint
+from .folder import EXPERT_FOLDERS, JOINT, Checkpoint
 from .guidance import Guidance, guided
 from .joint import JointModel, Text
 from .sampling import euler
@@ -219,10 +219,10 @@ def denoise(
     video, audio = (noise.to(runtime.device) for noise in starting_noise(checkpoint, request))
     begin(runtime, "audio tower and bridge")
     model = load_shared(checkpoint, runtime)
-    for part, first, end in zip(EXPERTS, (0, switch), (switch, request.steps), strict=True):
+    for part, first, end in zip(EXPERT_FOLDERS, (0, switch), (switch, request.steps), strict=True):
         if first == end:
             continue
-        name = f"{'high' if part == EXPERTS[0] else 'low'}-noise expert"
+        name = f"{'high' if part == EXPERT_FOLDERS[0] else 'low'}-noise expert"
         begin(runtime, name)
         load_expert(model, checkpoint, runtime, part)
         texts = [model.embed_text(prompt) for prompt in prompts]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..mova import MovaError, strict_json
 from ..mova.checkpoint import PICKLES, open_weights, read_header, read_json
+from ..mova.folder import EXPERTS
 from ..mova.hub_record import check_one_release
 from ..mova.shorten import short
 from . import notice, released
@@ -28,7 +29,6 @@ DTYPES = {
     FAST: torch.float8_e4m3fn,
     "fp8_e5m2": torch.float8_e5m2,
 }
-EXPERT_FOLDERS = {"high_noise": "video_dit", "low_noise": "video_dit_2"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def config_in(path: str, metadata: dict[str, str]) -> dict[str, Any]:
     if not isinstance(values, dict) or not isinstance(inner := values.get("transformer", {}), dict):
         raise MovaError(fault)
     values = {**values, **inner}
-    if values.get("expert", "high_noise") not in list(EXPERT_FOLDERS):
+    if values.get("expert", "high_noise") not in list(EXPERTS):
         raise MovaError(f"{path} names an unknown expert in its metadata; convert it again.")
     return {key: values[key] for key in (*CONFIG_PARTS, "expert") if key in values}
 
@@ -110,7 +110,7 @@ def read_folder(folder: Path, expert: str) -> Expert:
     """One expert of a released folder, under the joint names."""
     state: dict[str, Tensor] = {}
     config: dict[str, Any] = {"expert": expert}
-    places = {part: folder / (EXPERT_FOLDERS[expert] if part == "video_dit" else part) for part in CONFIG_PARTS}
+    places = {part: folder / (EXPERTS[expert] if part == "video_dit" else part) for part in CONFIG_PARTS}
     files = {}
     for part, place in places.items():
         config[part] = read_json(place / "config.json")

@@ -25,7 +25,6 @@ from .checks import EXPERT_NAMES, check_expert, check_finite
 
 CATEGORY = "loras"
 SLOTS = {"high_noise": "model_high", "low_noise": "model_low"}
-VIDEO_MODULES = dict(zip(SLOTS, EXPERTS, strict=True))
 NOTED_IN_NAMES = {"high_noise": r"(?<![a-z])high(?![a-z])|highnoise", "low_noise": r"(?<![a-z])low(?![a-z])|lownoise"}
 NOTHING_CONNECTED = "Nothing is connected to model_high or model_low; connect the experts that the LoRA is for."
 
@@ -42,7 +41,7 @@ def joint_shapes(config: MovaConfig) -> Mapping[str, tuple[int, ...]]:
 
 def for_expert(file: LoraFile, expert: str) -> LoraFile:
     """The file without the other expert's video tower."""
-    other = next(module for slot, module in VIDEO_MODULES.items() if slot != expert)
+    other = next(module for slot, module in EXPERTS.items() if slot != expert)
     modules = {module: layers for module, layers in file.modules.items() if module != other}
     return LoraFile(file.path, modules, file.unknown, file.incomplete, file.alpha_source)
 
@@ -85,7 +84,7 @@ def notices(file: LoraFile, connected: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{len(file.incomplete)} keys are left out, a half of which is missing: {first_names(file.incomplete)}"
         )
-    for expert, module in VIDEO_MODULES.items():
+    for expert, module in EXPERTS.items():
         if module in file.modules and expert not in connected:
             layers = len(file.modules[module])
             lines.append(f"{layers} video layers are for the {EXPERT_NAMES[expert]} expert, which is not connected")
@@ -162,7 +161,7 @@ class MOVALoraLoader(io.ComfyNode):
         connected = {expert: model for expert, model in given.items() if model is not None}
         if not connected:
             raise MovaError(NOTHING_CONNECTED)
-        video = dict.fromkeys((*EXPERTS, BARE), strength_video)
+        video = dict.fromkeys((*EXPERTS.values(), BARE), strength_video)
         strengths = {**video, JOINT[0]: strength_audio, JOINT[1]: strength_bridge}
         for name, value in (("video", strength_video), ("audio", strength_audio), ("bridge", strength_bridge)):
             check_finite(value, f"strength_{name}")

@@ -18,9 +18,9 @@ from mova import MovaError
 from mova.__main__ import main
 from mova.checkpoint import expected_shapes, open_weights
 from mova.convert import convert
-from mova.convert_parts import EXPERTS, Entry, Target
+from mova.convert_parts import Entry, Target
 from mova.convert_write import AT_ONCE, is_whole, not_finite, verify, write
-from mova.folder import JOINT
+from mova.folder import EXPERTS, JOINT
 from mova.joint import JointModel
 from mova.tiny import CONFIG, WEIGHTS, write_json
 

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mova import Cancelled, MovaError, pipeline, text, video_vae
-from mova.folder import EXPERTS, open_checkpoint
+from mova.folder import EXPERT_FOLDERS, open_checkpoint
 from mova.guidance import Guidance
 from mova.pipeline import Request, Runtime, decode_audio, decode_video, encode_images, encode_prompts, generate
 
@@ -115,7 +115,7 @@ def test_only_one_expert_is_in_memory_at_a_time(checkpoint, monkeypatch):
 
     def load_expert(model, checkpoint, runtime, part):
         load(model, checkpoint, runtime, part)
-        if part == EXPERTS[0]:
+        if part == EXPERT_FOLDERS[0]:
             high.extend(weakref.ref(p) for name, p in model.named_parameters() if name.startswith("blocks"))
         gc.collect()
         alive.append(sum(ref() is not None for ref in high))

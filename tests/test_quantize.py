@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from mova import MovaError, quantize
 from mova.checkpoint import TensorInfo, Weights
 from mova.config import RELEASED
-from mova.convert_parts import EXPERTS, expert_target
+from mova.convert_parts import expert_target
 from mova.convert_write import file_size
-from mova.folder import JOINT
+from mova.folder import EXPERTS, JOINT
 from mova.safetensors_header import DTYPE_BITS
 
 ROOT = Path(__file__).parents[1]

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from mova import AudioVAE, gguf_file, quantize, text
 from mova.checkpoint import open_weights
 from mova.convert import convert, formats
-from mova.convert_parts import EXPERTS, plan_folder
+from mova.convert_parts import plan_folder
 from mova.convert_write import layout
-from mova.folder import JOINT
+from mova.folder import EXPERTS, JOINT
 from mova.tiny import AUDIO_VAE, random_state, write_json, write_part
 
 HERE = Path(__file__).parent

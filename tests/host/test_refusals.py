@@ -288,7 +288,7 @@ def no_shift(bench):
 
 @refused("Denoise is 0.0; it must be above 0 and at most 1 (1 starts from pure noise).")
 def no_denoise(bench):
-    shown(bench, ref(bench.add("MOVAScheduler", steps=3, shift=5.0, denoise=0.0)))
+    shown(bench, ref(bench.add("MOVAScheduler", steps=3, shift=5.0, denoise=number(bench, 0.0))))
 
 
 # The samplers: ours, and the core's custom one with our guider
