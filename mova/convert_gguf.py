@@ -1,9 +1,8 @@
 """The same for GGUF files as convert_write for safetensors files."""
 
-import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,8 @@ from torch import Tensor
 
 from . import gguf_file
 from .checkpoint import TensorInfo
-from .convert_parts import Entry, Source, Target
-from .convert_write import Progress, Watched, differs, no_progress, read
+from .convert_parts import Entry, Target
+from .convert_write import Progress, differs, no_progress, read_ahead
 from .errors import MovaError
 from .shorten import short
 
@@ -44,30 +43,11 @@ def is_whole(path: Path, target: Target) -> bool:
 
 def header(target: Target) -> bytes:
     """All that comes before the tensors' bytes: what the package writes of tensors whose data never comes."""
-    entries = [dataclasses.replace(entry, source=Announced(entry.source)) for entry in target.entries]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "header.gguf"
-        gguf_file.write(path, entries, target.metadata, str(target.dtype))
+        gguf_file.write(path, target.entries, target.metadata, str(target.dtype), tensors=())
         written = path.read_bytes()
     return written.ljust(gguf_file.padded(len(written)), b"\0")
-
-
-@dataclasses.dataclass(frozen=True)
-class Announced:
-    """A source that tells of its tensors, and gives none."""
-
-    source: Source
-
-    @property
-    def where(self) -> str:
-        return self.source.where
-
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        return self.source.tensors
-
-    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
-        return iter(())
 
 
 def data(entry: Entry, tensor: Tensor, target: Target) -> Iterator[bytes]:
@@ -85,16 +65,14 @@ def data_size(entry: Entry, target: Target) -> int:
 
 
 def write(path: Path, target: Target, progress: Progress = no_progress, verified: bool = False) -> None:
-    """Write the file, and if `verified` read it back. Raises MovaError as convert_write.write does."""
-    entries = [dataclasses.replace(entry, source=Watched(entry.source, progress)) for entry in target.entries]
-    gguf_file.write(path, entries, target.metadata, str(target.dtype))
-    if verified:
-        try:
-            verify(path, dataclasses.replace(target, name=str(path)), progress)
-        except BaseException:  # Ctrl-C as well: what could not be verified must not look finished
-            with contextlib.suppress(OSError):
-                path.unlink()
-            raise
+    """Write the file, and if `verified` read it back before it gets its name. Raises MovaError as the other one's."""
+
+    def check(written: Path) -> None:
+        if verified:
+            verify(written, dataclasses.replace(target, name=str(path)), progress)
+
+    tensors = (tensor for _, tensor in read_ahead(target.entries, progress))
+    gguf_file.write(path, target.entries, target.metadata, str(target.dtype), tensors, check)
 
 
 def verify(path: Path, target: Target, progress: Progress = no_progress) -> None:
@@ -104,11 +82,10 @@ def verify(path: Path, target: Target, progress: Progress = no_progress) -> None
     places = {tensor.name: (int(tensor.data_offset), int(tensor.n_bytes)) for tensor in gguf.GGUFReader(path).tensors}
     kinds = layout(target)
     with gguf_file.open_file(path) as file:
-        for entry in target.entries:
-            for tensor in read(entry, progress):
-                wanted = gguf_file.encoded(tensor, kinds[entry.name].dtype)
-                offset, size = places.get(entry.name, (0, 0))
-                file.seek(offset)
-                if not np.array_equal(np.frombuffer(file.read(size), np.uint8), wanted.reshape(-1).view(np.uint8)):
-                    raise differs(target, f"the tensor {short(entry.name)}")
-                del tensor, wanted
+        for entry, tensor in read_ahead(target.entries, progress):
+            wanted = gguf_file.encoded(tensor, kinds[entry.name].dtype)
+            offset, size = places.get(entry.name, (0, 0))
+            file.seek(offset)
+            if not np.array_equal(np.frombuffer(file.read(size), np.uint8), wanted.reshape(-1).view(np.uint8)):
+                raise differs(target, f"the tensor {short(entry.name)}")
+            del tensor, wanted

@@ -7,14 +7,14 @@ import mmap
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .checkpoint import TensorInfo, open_weights, read_header
-from .convert_parts import FLOATS, Entry, Source, Target
+from .convert_parts import FLOATS, Entry, Target
 from .errors import MovaError
 from .files import whole_file
 from .safetensors_header import DTYPE_BITS
@@ -248,25 +248,3 @@ def differs(target: Target, what: str) -> MovaError:
     return MovaError(
         f"{target.name}: {what} is not what the source gives; delete the file if it is there, and convert again."
     )
-
-
-@dataclass(frozen=True)
-class Watched:
-    """A source whose tensors are checked as `read` checks them, for writers of other formats."""
-
-    source: Source
-    progress: Progress
-
-    @property
-    def where(self) -> str:
-        return self.source.where
-
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        return self.source.tensors
-
-    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
-        for name in names:
-            for tensor in read(Entry(name, self.source, name), self.progress):
-                yield name, tensor
-                del tensor

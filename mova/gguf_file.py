@@ -8,7 +8,9 @@ The `gguf` package is imported only here, when it is needed: most users of the p
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,7 @@ TYPES = {
 # Embeddings and heads run once a step and are few: they keep the precision they have, as in the files people know.
 KEPT = {"text_embedding", "time_embedding", "time_projection", "head"}
 FLOATS = ("F64", "F32", "F16", "BF16")
+AT_ONCE = 1 << 18  # weights quantised at a time
 ALIGNMENT = 32  # of each tensor's data, unless a file says otherwise
 
 
@@ -101,14 +104,25 @@ def padded(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def write(path: Path, entries: "Sequence[Entry]", metadata: Mapping[str, str], type_name: str) -> None:
-    """Write one file, whole or not at all. Only one tensor is in memory at a time (in float32, if it is quantised).
+def write(
+    path: Path,
+    entries: "Sequence[Entry]",
+    metadata: Mapping[str, str],
+    type_name: str,
+    tensors: Iterable[Tensor] | None = None,
+    check: Callable[[Path], None] = lambda written: None,
+) -> None:
+    """Write one file, whole or not at all.
 
+    `tensors`: those of the entries, if the caller reads them; none of them makes a header only. `check` is called with
+    the finished file before it gets its name.
     Raises MovaError if the package is missing, for weights that cannot be stored so, or if the disk refuses.
     """
     gguf = library()
     infos = [entry.source.tensors[entry.source_name] for entry in entries]
     stored = [type_of(entry.name, info, type_name) for entry, info in zip(entries, infos, strict=True)]
+    if tensors is None:
+        tensors = (tensor for entry in entries for _, tensor in entry.source.read([entry.source_name]))
     with whole_file(path) as temporary:
         writer = gguf.GGUFWriter(temporary, ARCHITECTURE)
         with contextlib.closing(writer):
@@ -123,9 +137,10 @@ def write(path: Path, entries: "Sequence[Entry]", metadata: Mapping[str, str], t
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
-            for entry, kind in zip(entries, stored, strict=True):
-                for _, tensor in entry.source.read([entry.source_name]):
-                    writer.write_tensor_data(encoded(tensor, kind))
+            for kind, tensor in zip(stored, tensors, strict=False):
+                writer.write_tensor_data(encoded(tensor, kind))
+                del tensor  # a mapped tensor keeps its pages in memory
+        check(temporary)
 
 
 def encoded(tensor: Tensor, stored: str) -> Any:
@@ -135,7 +150,14 @@ def encoded(tensor: Tensor, stored: str) -> Any:
         return tensor.contiguous().view(torch.uint8).numpy()
     if stored == "F16" and tensor.dtype == torch.float16:
         return tensor.contiguous().numpy()
-    return gguf.quants.quantize(tensor.float().contiguous().numpy(), gguf.GGMLQuantizationType[stored])
+    # Some rows at a time, on all processors: the package works on one, and makes arrays several times as large.
+    rows = tensor.split(max(1, AT_ONCE // tensor[0].numel())) if tensor.ndim == 2 else [tensor]
+
+    def quantised(part: Tensor) -> Any:
+        return gguf.quants.quantize(part.float().contiguous().numpy(), gguf.GGMLQuantizationType[stored])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.concatenate(list(pool.map(quantised, rows)))
 
 
 def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
