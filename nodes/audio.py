@@ -11,6 +11,7 @@ from comfy_api.latest import io
 from ..mova.conditioning import audio_samples
 from . import released
 from .checks import check_audio, check_audio_vae, check_clip_size, size_fault
+from .inputs import fps_input, length_input
 
 
 class MOVAAudioVAELoader(io.ComfyNode):
@@ -77,17 +78,8 @@ class MOVAAudioEncode(io.ComfyNode):
             inputs=[
                 io.Audio.Input("audio", tooltip="Any sound; to begin later in it, use Trim Audio Duration before."),
                 io.Vae.Input("audio_vae", tooltip="From MOVA Audio VAE Loader."),
-                io.Int.Input(
-                    "length",
-                    default=193,
-                    min=1,
-                    max=16384,
-                    step=4,
-                    tooltip="Frames of the clip, as in MOVA Conditioning.",
-                ),
-                io.Float.Input(
-                    "fps", default=24.0, min=1.0, max=120.0, step=0.01, tooltip="As in MOVA Conditioning: 24."
-                ),
+                length_input("Frames of the clip, as in MOVA Conditioning."),
+                fps_input("Frames a second, as in MOVA Conditioning: 24."),
             ],
             outputs=[io.Latent.Output()],
         )

@@ -17,6 +17,7 @@ from ..mova.conditioning import (
 )
 from . import notice
 from .checks import check_clip_size, check_images, check_video_vae, size_fault, video_vae_notice
+from .inputs import fps_input, length_input, side_input
 from .latent_format import AUDIO_CHANNELS, VIDEO_CHANNELS, AudioVideoLatent
 
 
@@ -41,38 +42,10 @@ class MOVAConditioning(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="From MOVA Text Encode or MOVA Load Conditioning."),
                 io.Conditioning.Input("negative", tooltip="From MOVA Text Encode or MOVA Load Conditioning."),
                 io.Vae.Input("vae", tooltip="The Wan 2.1 VAE."),
-                io.Int.Input(
-                    "width",
-                    default=640,
-                    min=16,
-                    max=16384,
-                    step=16,
-                    tooltip="Pixels, a multiple of 16: 640 for MOVA-360p, 1280 for MOVA-720p.",
-                ),
-                io.Int.Input(
-                    "height",
-                    default=352,
-                    min=16,
-                    max=16384,
-                    step=16,
-                    tooltip="Pixels, a multiple of 16: 352 for MOVA-360p, 720 for MOVA-720p.",
-                ),
-                io.Int.Input(
-                    "length",
-                    default=193,
-                    min=1,
-                    max=16384,
-                    step=4,
-                    tooltip="Frames, 4 k + 1: 193 are 8 seconds at 24 a second.",
-                ),
-                io.Float.Input(
-                    "fps",
-                    default=24.0,
-                    min=1.0,
-                    max=120.0,
-                    step=0.01,
-                    tooltip="Frames a second; trained at 24. Use the same in MOVA Combine Video.",
-                ),
+                side_input("width", 640, "Pixels, a multiple of 16: 640 for MOVA-360p, 1280 for MOVA-720p."),
+                side_input("height", 352, "Pixels, a multiple of 16: 352 for MOVA-360p, 720 for MOVA-720p."),
+                length_input("Frames, 4 k + 1: 193 are 8 seconds at 24 a second."),
+                fps_input("Frames a second; trained at 24. Use the same in MOVA Combine Video."),
                 io.Int.Input(
                     "batch_size", default=1, min=1, max=64, tooltip="Clips made at once; memory grows with each."
                 ),

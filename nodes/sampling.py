@@ -14,6 +14,7 @@ from ..mova.shorten import short
 from . import notice
 from .checks import check_conditioning, check_expert, check_experts, check_finite, check_run
 from .guider import MovaGuider
+from .inputs import shift_input
 from .joint import Stage, sample
 
 SAME_AS_CFG = -1.0
@@ -97,9 +98,7 @@ class MOVAScheduler(io.ComfyNode):
             search_aliases=["mova sigmas", "flow match scheduler", "shift"],
             inputs=[
                 io.Int.Input("steps", default=50, min=1, max=1000, tooltip="The release uses 50."),
-                io.Float.Input(
-                    "shift", default=5.0, min=0.01, max=100.0, step=0.1, tooltip="Above 1: more steps at high noise."
-                ),
+                shift_input("shift", "Above 1: more steps at high noise."),
                 io.Float.Input("denoise", default=1.0, min=0.01, max=1.0, step=0.01, tooltip=DENOISE_TIP),
             ],
             outputs=[io.Sigmas.Output()],
@@ -194,22 +193,8 @@ class MOVAJointSampler(io.ComfyNode):
                     "steps", default=50, min=1, max=1000, tooltip="Of both experts together; the release uses 50."
                 ),
                 io.Float.Input("cfg", default=5.0, min=0.0, max=100.0, step=0.1, tooltip=CFG_TIP),
-                io.Float.Input(
-                    "video_shift",
-                    default=5.0,
-                    min=0.01,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="Above 1: more steps at high noise; the release uses 5.",
-                ),
-                io.Float.Input(
-                    "audio_shift",
-                    default=5.0,
-                    min=0.01,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="Less than the video's shift lets the audio take shape before the video.",
-                ),
+                shift_input("video_shift", "Above 1: more steps at high noise; the release uses 5."),
+                shift_input("audio_shift", "Less than the video's shift lets the audio take shape before the video."),
                 io.Float.Input(
                     "boundary",
                     default=0.9,

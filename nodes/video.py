@@ -7,6 +7,7 @@ from torch import Tensor
 from ..mova.conditioning import check_fps
 from ..mova.media import fit_audio, frame_rate
 from .checks import check_audio, check_images, size_fault
+from .inputs import fps_input
 
 
 def fit_clips(waveform: Tensor, frames: int, fps: float, sample_rate: int) -> Tensor:
@@ -34,9 +35,7 @@ class MOVACombineVideo(io.ComfyNode):
             search_aliases=["create video with audio", "mux"],
             inputs=[
                 io.Image.Input("images", tooltip="Frames, from VAE Decode."),
-                io.Float.Input(
-                    "fps", default=24.0, min=1.0, max=120.0, step=0.01, tooltip="As in MOVA Conditioning: 24."
-                ),
+                fps_input("Frames a second, as in MOVA Conditioning: 24."),
                 io.Audio.Input("audio", optional=True, tooltip="Without it the video is silent."),
             ],
             outputs=[io.Video.Output()],

@@ -1,0 +1,23 @@
+"""Inputs that several nodes have: the same limits and steps in each."""
+
+from comfy_api.latest import io
+
+
+def side_input(name: str, default: int, tooltip: str) -> io.Int.Input:
+    """Pixels of a side."""
+    return io.Int.Input(name, default=default, min=16, max=16384, step=16, tooltip=tooltip)
+
+
+def length_input(tooltip: str) -> io.Int.Input:
+    """Frames of a clip, 4 k + 1."""
+    return io.Int.Input("length", default=193, min=1, max=16385, step=4, tooltip=tooltip)
+
+
+def fps_input(tooltip: str) -> io.Float.Input:
+    """Frames a second."""
+    return io.Float.Input("fps", default=24.0, min=1.0, max=120.0, step=0.01, tooltip=tooltip)
+
+
+def shift_input(name: str, tooltip: str) -> io.Float.Input:
+    """A shift of the schedule, 5 in the release."""
+    return io.Float.Input(name, default=5.0, min=0.01, max=100.0, step=0.1, tooltip=tooltip)
