@@ -45,11 +45,11 @@ The weights are random, so the picture and the sound are noise: what you saw is 
 through both experts to the MP4. With a released checkpoint this makes a real clip, of the release's size, length and
 steps, in bf16 and on a GPU if there is one:
 
-  {sys.executable} -m mova generate --checkpoint PATH/TO/MOVA-360p --image {IMAGE} --prompt "{PROMPT}" --out rocket.mp4
+  {sys.executable} {ROOT} generate --checkpoint PATH/TO/MOVA-360p --image {IMAGE} --prompt "{PROMPT}" --out rocket.mp4
 
 For ComfyUI, fetch its single files with:
 
-  {sys.executable} -m mova {DOWNLOAD}"""
+  {sys.executable} {ROOT} {DOWNLOAD}"""
     )
     return 0
 

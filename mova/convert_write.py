@@ -148,13 +148,6 @@ def fetched(entry: Entry) -> Tensor:
     return tensor
 
 
-def read(entry: Entry, progress: Progress = no_progress) -> Iterator[Tensor]:
-    """The tensor of one entry, as `read_ahead` gives it. An iterator, since that holds no reference to it."""
-    for _, tensor in read_ahead([entry], progress):
-        yield tensor
-        del tensor
-
-
 def refuse_not_finite(entry: Entry, tensor: Tensor) -> None:
     """Raise MovaError, naming the tensor, if there are values that are NaN or infinite."""
     if bad := not_finite(tensor):

@@ -6,6 +6,7 @@ the file is on the disk: what is there of both says where to go on.
 
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from . import quantize
 from .checkpoint import Weights, read_header
 from .convert import writer
 from .convert_parts import Entry, FileBytes, Target
-from .convert_write import Progress, byte_count, check_error, encoded, no_progress, read
+from .convert_write import Progress, byte_count, check_error, encoded, no_progress, read_ahead
 from .download_hub import size_of
 from .errors import MovaError
 from .safetensors_header import broken
@@ -88,17 +89,15 @@ def write_piece(
     with open(partial, "r+b") as file:
         file.truncate(piece.begin)
         file.seek(piece.begin)
-        for entry in piece.entries:
-            for tensor in read(entry, progress):
-                for part in writer(target).data(entry, tensor, target):
-                    file.write(part)
-                del tensor, part  # a mapped tensor keeps its pages in memory
+        for entry, tensor in read_ahead(piece.entries, progress):
+            for part in writer(target).data(entry, tensor, target):
+                file.write(part)
+            del tensor, part  # a mapped tensor keeps its pages in memory
         file.flush()
         os.fsync(file.fileno())
         if verified:
             file.seek(piece.begin)
-            for entry in piece.entries:
-                verify_entry(file, entry, target, progress)
+            verify(file, piece.entries, target, progress)
 
 
 def check_file(piece: Piece) -> None:
@@ -111,9 +110,9 @@ def check_file(piece: Piece) -> None:
         raise broken(piece.file, "is not the file that the hub announced", "delete it, and run the same command again")
 
 
-def verify_entry(file: Any, entry: Entry, target: Target, progress: Progress) -> None:
-    """Raise MovaError unless the next bytes of the file are those of the entry, within its format's error."""
-    for tensor in read(entry, progress):
+def verify(file: Any, entries: Sequence[Entry], target: Target, progress: Progress) -> None:
+    """Raise MovaError unless the next bytes of the file are those of the entries, within their format's error."""
+    for entry, tensor in read_ahead(entries, progress):
         for part in writer(target).data(entry, tensor, target):
             if file.read(len(part)) != part:
                 raise MovaError(
