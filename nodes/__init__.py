@@ -3,9 +3,10 @@
 
 def load() -> list[type]:
     """Register the model family with the host, and return the node classes."""
-    from . import audio, conditioning, conditioning_files, host, latents, loaders, lora, sampling, text, video
+    from . import audio, conditioning, conditioning_files, latents, loaders, lora, sampling, text, video
+    from .host.family import register
 
-    host.register()
+    register()
     return [
         loaders.MOVAModelLoader,
         lora.MOVALoraLoader,

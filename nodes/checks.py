@@ -94,7 +94,7 @@ def check_given_noise(noise: Any, samples: Any) -> None:
 
 def check_expert(model: Any, slot: str, wanted: str | None = None) -> None:
     """Raise MovaError unless the MODEL is a MOVA model, and not one whose file says that it is the other expert."""
-    from .host import MOVA
+    from .host.base import MOVA
 
     if model is None:  # what MOVA Model Loader gives for "none"
         raise MovaError(f"There is no model in {slot}; choose a file for it in MOVA Model Loader.")

@@ -77,8 +77,10 @@ class MovaLatents(comfy.latent_formats.Wan21):
         video = self.video_of(latent)
         return torch.cat([change(video).flatten(1)[:, None], latent[:, :, video[0].numel() :]], dim=2)
 
-    def video_of(self, packed: Tensor) -> Tensor:
-        """The video [B, 16, T, H, W] in a packed latent [B, 1, N]."""
+    def video_of(self, packed: Tensor | NestedTensor) -> Tensor:
+        """The video [B, 16, T, H, W] in a nested latent, or one packed to [B, 1, N]."""
+        if getattr(packed, "is_nested", False):
+            return packed.unbind()[0]
         if packed.ndim == 5:
             return packed
         if packed.ndim != 3 or packed.shape[1] != 1:

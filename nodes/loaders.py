@@ -19,7 +19,7 @@ from ..mova.folder import EXPERTS
 from ..mova.hub_record import check_one_release
 from ..mova.shorten import short
 from . import notice, released
-from .host import CONFIG_PARTS, MovaFamily
+from .host.family import CONFIG_PARTS, MovaFamily
 
 NONE = "none"
 FAST = "fp8_e4m3fn_fast"  # as the core loader calls it

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..mova.errors import first_line
 
-# (step that is done, 0-based; denoised packed latent; noisy one; steps of this stage), as the host's samplers call it.
+# (step that is done, 0-based; denoised latent; noisy one; steps of this stage), as the host's samplers call it: with
+# latents packed to [B, 1, N] up to v0.29, nested from v0.30 on.
 Callback = Callable[[int, Tensor, Tensor, int], None]
 
 

@@ -8,7 +8,7 @@ FAST_FP8 = """
 from dataclasses import asdict
 import comfy.ops
 from pack.mova import JointModel, tiny
-from pack.nodes.host import register
+from pack.nodes.host.family import register
 from pack.nodes.loaders import FAST, Expert, build_expert
 
 register()
@@ -64,7 +64,7 @@ COMPILED = """
 import json
 import comfy.ops
 from torch._dynamo.utils import counters
-from pack.nodes.host import HostModel
+from pack.nodes.host.model import HostModel
 from pack.mova import tiny
 
 torch.manual_seed(0)

@@ -20,7 +20,7 @@ def copy_of_the_pack(folder):
 @pytest.mark.parametrize(
     ("file", "fault"),
     [
-        ("nodes/host.py", "import comfy.something_newer"),
+        ("nodes/host/family.py", "import comfy.something_newer"),
         ("mova/joint.py", "raise RuntimeError('a line\\nand another')"),
     ],
 )

@@ -1,0 +1,79 @@
+"""MOVA as ComfyUI's samplers see it: its conditioning, its latents, its weights."""
+
+from typing import Any
+
+import comfy.conds
+import comfy.model_base
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ...mova import MovaConfig
+from ..checks import check_conditioning, check_image_fits, check_latent_shapes, check_noise
+from .model import HostModel
+
+# What a conditioning can say of the two towers, by the names of velocities' arguments, after "mova_"; all are 1 if not
+# said. Not in the host's transformer_options, which torch.compile is told to take as they are in the first step.
+SETTINGS = ("audio_shift_ratio", "a2v_scale", "v2a_scale")
+MASK_CHANNELS = 4  # of the image condition: one for each frame of a latent frame
+
+
+class MOVA(comfy.model_base.BaseModel):
+    """One expert with audio tower and bridge, as the host's samplers see it."""
+
+    def __init__(self, model_config: Any, device: Any = None) -> None:
+        super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=HostModel)
+        # "high_noise" or "low_noise", if the file says.
+        self.expert: str | None = model_config.unet_config.get("expert")
+
+    @property
+    def mova_config(self) -> MovaConfig:
+        return self.model_config.unet_config["mova_config"]
+
+    def load_model_weights(self, sd: dict[str, Tensor], unet_prefix: str = "", assign: bool = False) -> "MOVA":
+        """Take the weights as they are, mapped from their file; the host copies them where it has no dynamic VRAM.
+
+        Audio tower and bridge of a released folder are then in memory once, too, though both experts have them.
+        """
+        if not assign and self.model_config.quant_config is None:
+            for name, weight in self.diffusion_model.named_parameters():
+                given = sd.get(unet_prefix + name)
+                if isinstance(given, Tensor) and given.is_floating_point():
+                    # Only Linear knows what to do with the GGUF loader's own class of tensors: from sums it would
+                    # spread to the activations, where its clone() copies nothing.
+                    plain = given if type(given) is Tensor else torch.Tensor(given)
+                    sd[unet_prefix + name] = plain.to(weight.dtype)  # as the host's copying would have done
+            assign = True
+        return super().load_model_weights(sd, unet_prefix, assign)
+
+    def extra_conds_shapes(self, **entries: Any) -> dict[str, list[int]]:
+        """Called before weights are loaded, and before the host asks for another scale of the packed latent."""
+        check_conditioning(entries.get("cross_attn"), entries, self.mova_config)
+        self.latent_format.grid = tuple(entries["concat_latent_image"].shape[2:])
+        return {}
+
+    def extra_conds(self, **entries: Any) -> dict[str, Any]:
+        """What the model gets in each step beside the latents."""
+        shapes, device = entries.get("latent_shapes") or [], entries["device"]
+        check_latent_shapes(shapes, self.mova_config)
+        check_noise(entries["noise"], shapes)
+        check_conditioning(entries.get("cross_attn"), entries, self.mova_config)
+        check_image_fits(entries, shapes, self.mova_config)
+        # Wan's entries: a mask (1 where nothing is given), and pictures in the VAE's scale.
+        given, image = 1.0 - entries["concat_mask"].to(device), entries["concat_latent_image"].to(device)
+        image = self.process_latent_in(image)
+        given = given.expand(len(given), MASK_CHANNELS, -1, -1, -1).to(image)
+        batch = max(len(given), len(image))
+        condition = torch.cat([comfy.utils.repeat_to_batch_size(part, batch) for part in (given, image)], dim=1)
+        return {
+            "c_crossattn": comfy.conds.CONDRegular(entries["cross_attn"]),
+            "condition": comfy.conds.CONDRegular(condition),
+            "frame_rate": comfy.conds.CONDConstant(float(entries.get("frame_rate", 24.0))),
+            **{name: comfy.conds.CONDConstant(float(entries.get(f"mova_{name}", 1.0))) for name in SETTINGS},
+            "latent_shapes": comfy.conds.CONDConstant(shapes),
+        }
+
+    def process_latent_out(self, latent: Tensor) -> Tensor:
+        """As the host's. It is what a run ends with: the rotary tables, which the host cannot unload, end with it."""
+        self.diffusion_model.last_rotations = None
+        return super().process_latent_out(latent)

@@ -1,0 +1,106 @@
+"""How ComfyUI recognises a MOVA file, and what it builds of it."""
+
+from typing import Any
+
+import comfy.quant_ops
+import comfy.supported_models
+import comfy.supported_models_base
+import torch
+from torch import Tensor
+
+from ...mova import JointModel, MovaConfig, MovaError, strict_json
+from ...mova.checkpoint import expected_shapes
+from ...mova.config import RELEASED
+from ..latent_format import MovaLatents
+from .base import MOVA
+
+CONFIG_PARTS = ("video_dit", "audio_dit", "dual_tower_bridge")
+
+# Activations at their peak in bf16 (benchmarks/peak_memory.py): 2.10 GiB at 640x352x193 and 8.53 GiB at 1280x720x193,
+# which is the same 0.039 of the host's unit (0.02 MiB for each number in the packed latent in bf16) at both sizes.
+ACTIVATION_FACTOR = 0.04
+
+
+class MovaFamily(comfy.supported_models_base.BASE):
+    """What the host needs to know of the family. To the host a MOVA file is a Wan file with more in it."""
+
+    unet_config = {"image_model": "wan2.1", "model_type": "t2v"}  # noqa: RUF012 - as in the host's own classes
+    unet_extra_config: dict = {}  # noqa: RUF012
+    required_keys = {  # noqa: RUF012
+        "audio_dit.patch_embedding.weight",
+        "dual_tower_bridge.audio_to_video_conditioners.0.inner.q.weight",
+    }
+    sampling_settings = {"shift": 5.0}  # noqa: RUF012
+    latent_format = MovaLatents
+    memory_usage_factor = ACTIVATION_FACTOR
+    supported_inference_dtypes = [torch.bfloat16, torch.float16, torch.float32]  # noqa: RUF012
+    vae_key_prefix = ["vae."]  # noqa: RUF012
+    text_encoder_key_prefix = ["text_encoders."]  # noqa: RUF012
+
+    def __init__(self, unet_config: dict[str, Any]) -> None:
+        super().__init__(unet_config)
+        self.memory_usage_factor = ACTIVATION_FACTOR * self.unet_config["dim"] / RELEASED.video_dit.dim
+
+    def get_model(self, state_dict: dict[str, Tensor], prefix: str = "", device: Any = None) -> MOVA:
+        """Build the model that these weights belong to. Raises MovaError if they are not all there."""
+        shapes = {name[len(prefix) :]: tuple(t.shape) for name, t in state_dict.items() if name.startswith(prefix)}
+        if all(part in self.unet_config for part in CONFIG_PARTS):  # the host merges the file's config["transformer"]
+            config = MovaConfig.from_dict(self.unet_config)
+        else:
+            config = MovaConfig.from_shapes(shapes)
+        check_weights(config, state_dict, prefix)
+        check_formats(state_dict)
+        self.unet_config["mova_config"] = config
+        return MOVA(self, device=device)
+
+    def clip_target(self, state_dict: dict[str, Tensor] | None = None) -> Any:
+        """The text encoder in an all-in-one file: Wan's."""
+        return comfy.supported_models.WAN21_T2V.clip_target(self, state_dict or {})
+
+
+def check_weights(config: MovaConfig, state_dict: dict[str, Tensor], prefix: str) -> None:
+    """Raise MovaError if tensors are missing or have other shapes. Of quantised ones the shape says nothing."""
+    wanted = expected_shapes(JointModel(config, device="meta"))
+    missing = [name for name in wanted if prefix + name not in state_dict]
+    plain = (torch.float32, torch.float16, torch.bfloat16)
+    wrong = [
+        name
+        for name, shape in wanted.items()
+        if name not in missing
+        and type(tensor := state_dict[prefix + name]) is Tensor
+        and tensor.dtype in plain
+        and tuple(tensor.shape) != shape
+    ]
+    for names, fault in ((missing, "lacks"), (wrong, "has other shapes than its configuration says for")):
+        if names:
+            more = f" and {len(names) - 1} more tensors" if len(names) > 1 else ""
+            raise MovaError(f"The MOVA file {fault} {names[0]}{more}; download it again, or convert it again.")
+
+
+def check_formats(state_dict: dict[str, Tensor]) -> None:
+    """Raise MovaError if a quantised layer's format is unknown to this host, or not told."""
+    quantised = {name.removesuffix(".weight_scale") for name in state_dict if name.endswith(".weight_scale")}
+    for layer in sorted(quantised):
+        told = state_dict.get(f"{layer}.comfy_quant")
+        if told is None:
+            raise MovaError(
+                f"The MOVA file does not say how {layer} is quantised (_quantization_metadata in its metadata); "
+                "load it with Load Diffusion Model or MOVA Model Loader, or convert it again."
+            )
+        try:
+            name = strict_json.parse(told.numpy().tobytes().decode())["format"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise MovaError(f"The MOVA file does not tell the format of {layer}; convert it again.") from error
+        if name not in comfy.quant_ops.QUANT_ALGOS:
+            known = ", ".join(comfy.quant_ops.QUANT_ALGOS)
+            raise MovaError(
+                f"The MOVA file is quantised as {name}, which this ComfyUI does not know; "
+                f"update ComfyUI, or use a file in one of its formats ({known})."
+            )
+
+
+def register() -> None:
+    """Put the family in front of the host's own, once: a MOVA file also looks like a Wan file."""
+    models = comfy.supported_models.models
+    if not any(model.__name__ == MovaFamily.__name__ for model in models):
+        models.insert(0, MovaFamily)
