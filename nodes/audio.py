@@ -5,12 +5,12 @@ from pathlib import Path
 
 import folder_paths
 import torch
-import torchaudio
 from comfy_api.latest import io
 
 from ..mova.conditioning import audio_samples
 from . import released
 from .checks import check_audio, check_audio_vae, check_clip_size, size_fault
+from .host.resample import resample
 from .inputs import fps_input, length_input
 
 
@@ -98,8 +98,7 @@ class MOVAAudioEncode(io.ComfyNode):
         # Cut before the work, for it may be an hour of music; resampling reads at most a second beyond what is kept.
         enough = math.ceil((length / fps + 2) * audio["sample_rate"])
         waveform = audio["waveform"][..., :enough].float().mean(dim=1, keepdim=True)
-        if audio["sample_rate"] != rate:
-            waveform = torchaudio.functional.resample(waveform, audio["sample_rate"], rate)
+        waveform = resample(waveform, audio["sample_rate"], rate)
         missing = audio_samples(length, fps, rate) - waveform.shape[-1]
         waveform = torch.nn.functional.pad(waveform, (0, missing))  # a negative padding cuts
         return io.NodeOutput({"samples": audio_vae.encode(waveform.movedim(1, -1)), "type": "audio"})

@@ -25,6 +25,21 @@ HERE = Path(__file__).parent
 BINARY_TEXT = 3  # what a binary message holds; the others are pictures
 START_SECONDS = 180
 RUN_SECONDS = 120
+# Of ComfyUI and of the pack. Not torchaudio, which ComfyUI needs up to v0.36 only.
+NEEDED = [
+    "torch",
+    "torchvision",
+    "torchsde",
+    "einops",
+    "transformers",
+    "safetensors",
+    "aiohttp",
+    "scipy",
+    "psutil",
+    "alembic",
+    "av",
+    "ftfy",
+]
 
 
 @dataclass
@@ -238,10 +253,7 @@ def refusal(server: Server, graph: Any) -> str:
 
 def can_run_comfyui(python: str) -> bool:
     """Whether this Python has ComfyUI's requirements and the pack's (they are looked for, not imported)."""
-    needed = (
-        "torch torchvision torchaudio torchsde einops transformers safetensors aiohttp scipy psutil alembic av ftfy"
-    )
-    code = f"import importlib.util as u, sys; sys.exit(not all(u.find_spec(n) for n in {needed.split()!r}))"
+    code = f"import importlib.util as u, sys; sys.exit(not all(u.find_spec(n) for n in {NEEDED!r}))"
     return subprocess.run([python, "-c", code], capture_output=True).returncode == 0
 
 

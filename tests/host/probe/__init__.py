@@ -4,6 +4,7 @@ import functools
 import io
 import logging
 import os
+import sys
 import zlib
 
 import comfy.latent_formats
@@ -15,7 +16,6 @@ import folder_paths
 import node_helpers
 import sentencepiece
 import torch
-import torchaudio
 from comfy.text_encoders.wan import WanT5Tokenizer
 from safetensors.torch import load_file, save_file
 
@@ -309,7 +309,8 @@ class Resample(Fresh):
     CATEGORY = "tests"
 
     def run(self, audio):
-        waveform = torchaudio.functional.resample(audio["waveform"], audio["sample_rate"], 48000)
+        (module,) = (module for name, module in sys.modules.items() if name.endswith(".nodes.host.resample"))
+        waveform = module.resample(audio["waveform"], audio["sample_rate"], 48000)
         return ({"waveform": waveform, "sample_rate": 48000},)
 
 
