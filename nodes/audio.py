@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..mova.conditioning import audio_samples
 from . import released
-from .checks import check_audio, check_audio_vae, check_clip_size, size_fault
+from .checks import audio_of, check_audio, check_audio_vae, check_clip_size, size_fault
 from .host.resample import resample
 from .inputs import fps_input, length_input
 
@@ -60,7 +60,7 @@ class MOVAAudioDecode(io.ComfyNode):
     @classmethod
     def execute(cls, samples, audio_vae) -> io.NodeOutput:
         check_audio_vae(audio_vae)
-        waveform = audio_vae.decode(samples["samples"]).movedim(-1, 1)
+        waveform = audio_vae.decode(audio_of(samples["samples"], audio_vae.latent_channels)).movedim(-1, 1)
         return io.NodeOutput({"waveform": waveform, "sample_rate": audio_vae.audio_sample_rate})
 
 
@@ -99,6 +99,7 @@ class MOVAAudioEncode(io.ComfyNode):
         enough = math.ceil((length / fps + 2) * audio["sample_rate"])
         waveform = audio["waveform"][..., :enough].float().mean(dim=1, keepdim=True)
         waveform = resample(waveform, audio["sample_rate"], rate)
-        missing = audio_samples(length, fps, rate) - waveform.shape[-1]
-        waveform = torch.nn.functional.pad(waveform, (0, missing))  # a negative padding cuts
+        samples, hop = audio_samples(length, fps, rate), audio_vae.downscale_ratio
+        waveform = torch.nn.functional.pad(waveform, (0, samples - waveform.shape[-1]))  # a negative padding cuts
+        waveform = torch.nn.functional.pad(waveform, (0, -samples % hop))  # a VAE of the host's own would cut instead
         return io.NodeOutput({"samples": audio_vae.encode(waveform.movedim(1, -1)), "type": "audio"})

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..mova import AudioVAE, AudioVAEConfig, MovaError
 from ..mova.audio_vae import plain_weights
 from ..mova.checkpoint import assign, check_tensors, expected_shapes, open_weights, read_json
+from .checks import audio_of
 
 # Values alive at the decoder's peak, for each value of its widest layers; and the same for the encoder.
 LIVE = 8
@@ -85,23 +86,12 @@ class MovaAudioVAE(comfy.sd.VAE):
         return pixels.mean(dim=-1, keepdim=True)
 
     def decode(self, samples_in: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """[B, C, L] -> [B, hop * L, 1]; of an audio-video latent, its audio."""
-        return super().decode(self.audio_of(samples_in), *args, **kwargs)
+        """[B, C, L] -> [B, hop * L, 1]; of an audio-video latent, its audio. Raises MovaError for any other."""
+        return super().decode(audio_of(samples_in, self.latent_channels), *args, **kwargs)
 
     def decode_tiled(self, samples: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """As decode, in the host's own tiles."""
-        return super().decode_tiled(self.audio_of(samples), *args, **kwargs)
-
-    def audio_of(self, samples_in: Tensor) -> Tensor:
-        """The audio latent [B, C, L] in what a node was given. Raises MovaError if there is none."""
-        if getattr(samples_in, "is_nested", False):
-            samples_in = samples_in.unbind()[-1]
-        if samples_in.ndim != 3 or samples_in.shape[1] != self.latent_channels:
-            raise MovaError(
-                f"MOVA's audio VAE decodes latents [batch, {self.latent_channels}, length], not "
-                f"{[*samples_in.shape]}; give it the audio of MOVA Separate Latent."
-            )
-        return samples_in
+        return super().decode_tiled(audio_of(samples, self.latent_channels), *args, **kwargs)
 
 
 def load(path: Path) -> MovaAudioVAE:

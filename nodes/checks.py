@@ -148,9 +148,26 @@ def video_vae_notice(vae: Any) -> str | None:
     return f"The VAE in vae is of the kind {kind}, not Wan's; with another than wan_2.1_vae the picture may be noise."
 
 
+def is_mova_audio(vae: Any) -> bool:
+    """Whether a VAE's latents are what MOVA's audio tower knows: ours, or one of the host's own for the same DAC."""
+    kind = {"latent_dim": 1, "latent_channels": 128, "audio_sample_rate": 48000, "downscale_ratio": 960}
+    return getattr(vae, "is_mova_audio", False) or all(getattr(vae, n, None) == value for n, value in kind.items())
+
+
+def audio_of(samples: Any, channels: int) -> Tensor:
+    """The audio latent [B, C, L] in a LATENT's samples. Raises MovaError if there is none of so many channels."""
+    audio = unbound(samples)[-1]
+    if audio.ndim != 3 or audio.shape[1] != channels:
+        raise MovaError(
+            f"MOVA's audio VAE decodes latents [batch, {channels}, length], not {[*audio.shape]}; give it the audio of "
+            "MOVA Separate Latent."
+        )
+    return audio
+
+
 def check_audio_vae(vae: Any) -> None:
-    """Raise MovaError unless this is MOVA's audio VAE."""
-    if not getattr(vae, "is_mova_audio", False):
+    """Raise MovaError unless this is an audio VAE for MOVA."""
+    if not is_mova_audio(vae):
         raise MovaError(
             f"The VAE in audio_vae {vae_kind(vae)}, not MOVA's audio VAE; load that with MOVA Audio VAE Loader."
         )
@@ -183,7 +200,7 @@ def check_images(images: Tensor, slot: str) -> None:
 def vae_kind(vae: Any) -> str:
     if vae is None:
         return "is missing"
-    if getattr(vae, "is_mova_audio", False):
+    if is_mova_audio(vae):
         return "is MOVA's audio VAE"
     dims = {1: "audio or shapes", 2: "images", 3: "video"}.get(getattr(vae, "latent_dim", 0), "something else")
     return f"is one for {dims} with {getattr(vae, 'latent_channels', 'unknown')} latent channels"
