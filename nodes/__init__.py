@@ -1,12 +1,24 @@
 """The ComfyUI side: thin nodes over mova/, and the adapter to the host."""
 
+import logging
+from pathlib import Path
+
 
 def load() -> list[type]:
-    """Register the model family with the host, and return the node classes."""
+    """Register the model family with the host, and return the node classes; none if another copy has done so.
+
+    The copies' classes are of the same names, but not the same: mixed, a model would be "MOVA, not MOVA".
+    """
     from . import audio, conditioning, conditioning_files, latents, loaders, lora, sampling, text, video
     from .host.family import register
 
-    register()
+    other = register()
+    if other is not None:
+        logging.error(
+            f"[MOVA] The MOVA nodes are installed twice, in {other} and in {Path(__file__).parents[1]}; those of the "
+            "first are used: delete one of the two folders, and restart ComfyUI."
+        )
+        return []
     return [
         loaders.MOVAModelLoader,
         lora.MOVALoraLoader,

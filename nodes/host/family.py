@@ -1,5 +1,7 @@
 """How ComfyUI recognises a MOVA file, and what it builds of it."""
 
+import inspect
+from pathlib import Path
 from typing import Any
 
 import comfy.quant_ops
@@ -99,8 +101,13 @@ def check_formats(state_dict: dict[str, Tensor]) -> None:
             )
 
 
-def register() -> None:
-    """Put the family in front of the host's own, once: a MOVA file also looks like a Wan file."""
+def register() -> Path | None:
+    """Put the family in front of the host's own, once: a MOVA file also looks like a Wan file.
+
+    If another copy of the pack has done so, nothing is changed: the folder of that copy.
+    """
     models = comfy.supported_models.models
-    if not any(model.__name__ == MovaFamily.__name__ for model in models):
+    there = next((model for model in models if model.__name__ == MovaFamily.__name__), None)
+    if there is None:
         models.insert(0, MovaFamily)
+    return None if there in (None, MovaFamily) else Path(inspect.getfile(there)).parents[2]

@@ -61,3 +61,29 @@ def test_the_pack_adds_nothing_to_comfyuis_log_but_its_import_time(logs):
     expected = re.compile(r"Import times|seconds: .*comfyui-mova$|^\[INFO\] $")
     assert [line for line in own if line not in usual and not expected.search(line)] == []
     assert any(line.endswith("seconds: BASE/custom_nodes/comfyui-mova") for line in own)
+
+
+def test_a_pack_that_is_installed_twice_is_told_where_and_works(host_place, tmp_path):
+    """Two folders, as Manager and git make them. With nodes of one and models of the other nothing ran."""
+    from client import Server
+    from graphs import GIVEN, Graph, ref, write_files
+
+    server = Server(*host_place, tmp_path)
+    names = "comfyui-mova", "ComfyUI-MOVA-main"
+    for name in names:
+        server.add_pack(name, PACK)
+    server.add_pack("probe", PACK / "tests/host/probe")
+    write_files(server.base)
+    try:
+        server.start()
+        (said,) = (line for line in server.logged().splitlines() if "[MOVA]" in line)
+        first, second = sorted(names, key=lambda name: said.index(str(tmp_path / "custom_nodes" / name)))
+        assert f"{first} and in" in said and said.endswith("delete one of the two folders, and restart ComfyUI.")
+        nodes = [info for name, info in server.get_json("/object_info").items() if name.startswith("MOVA")]
+        assert len(nodes) == 15 and {info["python_module"] for info in nodes} == {f"custom_nodes.{first}"}, second
+        graph = Graph()
+        given = graph.add("ProbeGiven", **GIVEN)
+        graph.save(ref(graph.joint(graph.model("mova_high"), given, model_low=graph.model("mova_low"), steps=2)))
+        assert server.run(graph.nodes).error is None
+    finally:
+        server.stop()
