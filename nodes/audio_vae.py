@@ -113,7 +113,14 @@ def load(path: Path) -> MovaAudioVAE:
         check_tensors({name: weights.tensors[name] for name in wanted}, wanted, str(path))
         assign(model, weights.read(wanted, dtype=torch.float32))
     logging.info(f"[MOVA] Loaded the audio VAE from {path}.")
-    return MovaAudioVAE(model.requires_grad_(False))
+    vae = MovaAudioVAE(model.requires_grad_(False))
+    vae.patcher.cached_patcher_init = load_patcher, (path,)
+    return vae
+
+
+def load_patcher(path: Path, disable_dynamic: bool = False) -> Any:
+    """The ModelPatcher alone, as the host makes another for each further device."""
+    return load(path).patcher
 
 
 def config_of(path: Path, metadata: Mapping[str, str]) -> AudioVAEConfig:

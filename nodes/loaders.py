@@ -46,7 +46,15 @@ def read_expert(name: str, expert: str) -> Expert:
     return read_folder(released.path(name), expert) if name in released.folders() else read_file(name, expert)
 
 
-def build_expert(read: Expert, weight_dtype: str) -> Any:
+def load_expert(name: str, expert: str, weight_dtype: str, disable_dynamic: bool = False) -> Any:
+    """The ModelPatcher of one expert, which the host can have again: it makes another for each further device.
+
+    disable_dynamic: for the host, without its dynamic VRAM. Raises MovaError as reading and building do.
+    """
+    return build_expert(read_expert(name, expert), weight_dtype, disable_dynamic)
+
+
+def build_expert(read: Expert, weight_dtype: str, disable_dynamic: bool = False) -> Any:
     """The ModelPatcher of one expert. Raises MovaError if tensors are missing or do not fit."""
     metadata = read.metadata
     if read.config:
@@ -57,7 +65,9 @@ def build_expert(read: Expert, weight_dtype: str) -> Any:
         dtype = None
     options = {} if dtype is None else {"dtype": dtype, "fp8_optimizations": weight_dtype == FAST}
     try:
-        return comfy.sd.load_diffusion_model_state_dict(read.state, model_options=options, metadata=metadata)
+        return comfy.sd.load_diffusion_model_state_dict(
+            read.state, model_options=options, metadata=metadata, disable_dynamic=disable_dynamic
+        )
     except MovaError as error:  # the host's loader knows no path
         raise MovaError(f"{read.where}: {error}") from error
 
@@ -185,9 +195,11 @@ class MOVAModelLoader(io.ComfyNode):
     def execute(cls, high_noise: str, low_noise: str, weight_dtype: str) -> io.NodeOutput:
         if high_noise == low_noise and high_noise not in released.folders():
             raise MovaError(f"{high_noise} is chosen for both experts; choose the low-noise file, or none.")
-        chosen = {"high_noise": high_noise, "low_noise": low_noise}
+        names = {"high_noise": high_noise, "low_noise": low_noise}
         # Both are read and checked before either is built: a wrong second file must not cost a build of the first.
-        read = [read_expert(name, expert) for expert, name in chosen.items() if name != NONE]
-        tell_sources(read)
-        high, low, *_ = [*(build_expert(expert, weight_dtype) for expert in read), None]
-        return io.NodeOutput(high, low)
+        read = {expert: read_expert(name, expert) for expert, name in names.items() if name != NONE}
+        tell_sources([*read.values()])
+        models = {expert: build_expert(found, weight_dtype) for expert, found in read.items()}
+        for expert, model in models.items():
+            model.cached_patcher_init = load_expert, (names[expert], expert, weight_dtype)
+        return io.NodeOutput(models["high_noise"], models.get("low_noise"))
