@@ -105,5 +105,12 @@ def workflow(image: str, width: int, height: int, frames: int, steps: int, fps: 
         "frames": node("VAEDecode", samples=["parts", 0], vae=["vae", 0]),
         "sound": node("MOVAAudioDecode", samples=["parts", 1], audio_vae=["audio vae", 0]),
         "video": node("MOVACombineVideo", images=["frames", 0], audio=["sound", 0], fps=fps),
-        "save": node("SaveVideo", video=["video", 0], filename_prefix="video/MOVA", format="mp4", codec="h264"),
+        "save": node(
+            "SaveVideo",
+            video=["video", 0],
+            filename_prefix="video/MOVA",
+            format="mp4",
+            codec="h264",
+            **{"format.codec": "h264"},
+        ),
     }

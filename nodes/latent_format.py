@@ -54,7 +54,7 @@ class MovaLatents(comfy.latent_formats.Wan21):
         super().__init__()
         self.latent_channels = AUDIO_CHANNELS  # EasyCache cuts both modalities down to so many channels
         self.grid: tuple[int, int, int] | None = None  # latent frames, height, width of the video being sampled
-        self.latent_rgb_factors_reshape = self.video_of
+        self.latent_rgb_factors_reshape = self.frames_of
         self.taesd_decoder_name = None  # the host would feed it the packed latent
 
     def process_in(self, latent: Tensor | NestedTensor) -> Tensor | NestedTensor:
@@ -76,6 +76,13 @@ class MovaLatents(comfy.latent_formats.Wan21):
             return change(latent)
         video = self.video_of(latent)
         return torch.cat([change(video).flatten(1)[:, None], latent[:, :, video[0].numel() :]], dim=2)
+
+    def frames_of(self, latent: Tensor | NestedTensor) -> Tensor:
+        """What previewers make pictures of, in the form that each knows: of a packed latent the frames of the first
+        clip [T, 16, H, W]; a video [B, 16, T, H, W], and frames of one, as they are."""
+        if not getattr(latent, "is_nested", False) and latent.ndim == 3:
+            return self.video_of(latent)[0].movedim(1, 0)
+        return latent if latent.ndim == 4 else self.video_of(latent)
 
     def video_of(self, packed: Tensor | NestedTensor) -> Tensor:
         """The video [B, 16, T, H, W] in a nested latent, or one packed to [B, 1, N]."""

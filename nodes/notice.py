@@ -5,10 +5,12 @@ import logging
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
+from .host.accessory import harmless
+
 
 def show(text: str) -> None:
     """Show a text on the node that is running, to whoever started it, and write it to the log."""
     logging.info(f"[MOVA] {text}")
     node, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if node is not None and server is not None and server.client_id is not None:
-        server.send_progress_text(text, node.node_id, server.client_id)
+        harmless(server.send_progress_text, "A notice")(text, node.node_id, server.client_id)

@@ -11,6 +11,7 @@ import latent_preview
 from torch import Tensor
 
 from ..mova.errors import first_line
+from .host.accessory import harmless
 
 # (step that is done, 0-based; denoised latent; noisy one; steps of this stage), as the host's samplers call it: with
 # latents packed to [B, 1, N] up to v0.29, nested from v0.30 on.
@@ -42,7 +43,7 @@ class Previews:
             return self.picture(video)
 
     def do_without(self, error: Exception) -> None:
-        """No preview is worth the end of a run."""
+        """Go on with the colours. Raises the error if it is theirs."""
         if self.previewer is self.colours:
             raise error
         logging.warning(
@@ -63,10 +64,12 @@ def callbacks(model: Any, steps: list[int]) -> list[Callback]:
 
     def report(step: int, x0: Tensor) -> None:
         video = model.model.latent_format.video_of(x0)
+        step = min(step, total - 1)  # some samplers report the end as a step of its own
         frame = step * video.shape[2] // total
         bar.update_absolute(step + 1, total, previews.picture(video[:1, :, frame : frame + 1]))
 
-    return [after(report, sum(steps[:stage])) for stage in range(len(steps))]
+    shown = harmless(report, "A preview of MOVA Joint Sampler")
+    return [after(shown, sum(steps[:stage])) for stage in range(len(steps))]
 
 
 def after(report: Callable[[int, Tensor], None], done: int) -> Callback:

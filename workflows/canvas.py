@@ -19,6 +19,7 @@ LINE, LETTER, NOTE = 20, 7, 88  # of a note: height of a line, width of a letter
 # What a node shows below its widgets: pictures, players, previews of samplers, notices.
 PREVIEW = {"LoadImage": 220, "LoadVideo": 270, "LoadAudio": 60, "SaveVideo": 280, "PreviewAny": 160}
 PREVIEW |= {"MOVAJointSampler": 120, "SamplerCustomAdvanced": 160, "MOVAConditioning": 20, "MOVALoraLoader": 20}
+ROWS = {"GetVideoComponents": 6}  # its outputs became more with each version of ComfyUI: the same room in all
 COLOURS = ["#3f789e", "#88714a", "#5a7a4e", "#8a4f6b", "#6a5a8c", "#4f7f80"]
 CORE_VERSION, PACK, PACK_VERSION = "0.20.1", "comfyui-mova", "0.1.0"  # the oldest that have all of these nodes
 
@@ -85,7 +86,7 @@ class Page:
         lacking = needed - set(values)
         if unknown or lacking:
             raise ValueError(f"{self.name}: {kind} has no input {unknown or '-'}, and lacks {lacking or '-'}")
-        rows = max(sum(not i.is_widget for i in inputs), len(definition["output"]))
+        rows = max(sum(not i.is_widget for i in inputs), len(definition["output"]), ROWS.get(kind, 0))
         mine = kind.startswith("MOVA")
         if not mine:
             rows += rows % 2  # so that one output more, in another version of ComfyUI, moves nothing

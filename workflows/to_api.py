@@ -7,6 +7,10 @@ from typing import Any
 NOTES = ("Note", "MarkdownNote")
 MUTED, BYPASSED = 2, 4  # a node's mode
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+# A choice that brings inputs of its own. The files have it as the plain choice that it was before v0.30, which newer
+# pages open, too; of what is told twice each version reads one.
+DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
+ALSO = {("SaveVideo", "codec"): "format.codec"}
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,14 @@ def inputs_of(definition: dict[str, Any]) -> Iterator[Input]:
     for group in ("required", "optional"):
         for name in definition["input_order"].get(group, []):
             kind, options = [*definition["input"][group][name], {}][:2]
-            kind = "COMBO" if isinstance(kind, list) else kind  # the list is what nodes of the first schema can choose
+            # The list is what nodes of the first schema can choose.
+            kind, dynamic = "COMBO" if isinstance(kind, list) or kind == DYNAMIC else kind, kind == DYNAMIC
             is_widget = kind in WIDGET_TYPES and not options.get("forceInput")
             values = 1 + bool(options.get("control_after_generate") or name in ("seed", "noise_seed"))
             values += bool(options.get("image_upload") or options.get("video_upload"))
             values += 2 * bool(options.get("audio_upload"))  # a player, and the button
-            yield Input(name, kind, options, is_widget, group == "optional", values if is_widget else 0)
+            optional = group == "optional" and not dynamic
+            yield Input(name, kind, options, is_widget, optional, values if is_widget else 0)
 
 
 def widget_values(node: dict[str, Any], definition: dict[str, Any]) -> dict[str, Any]:
@@ -44,6 +50,8 @@ def widget_values(node: dict[str, Any], definition: dict[str, Any]) -> dict[str,
     for found in inputs:
         if found.is_widget:
             values[found.name] = given[at]
+            if (node["type"], found.name) in ALSO:
+                values[ALSO[node["type"], found.name]] = given[at]
         at += found.values
     return values
 

@@ -52,6 +52,7 @@ class Result:
     progress: list[tuple[str, int, int]] = field(default_factory=list)  # (node, value, max)
     previews: list[bytes] = field(default_factory=list)  # pictures (JPEG), as a canvas shows them on the node
     notices: list[tuple[str, str]] = field(default_factory=list)  # (node, text that is shown on it)
+    others: list[tuple[str, Any]] = field(default_factory=list)  # (kind, data): messages of other packs to their page
     error: str | None = None  # what the user is shown
     traceback: list[str] = field(default_factory=list)
     node: str | None = None  # in which it went wrong
@@ -210,6 +211,7 @@ class Server:
                 event = json.loads(message)
                 kind, data = event["type"], event["data"]
                 if data.get("prompt_id") != prompt:
+                    result.others.append((kind, data))
                     continue
                 if kind == "executing" and data["node"]:
                     result.executed.append(data["node"])

@@ -126,9 +126,11 @@ def velocity(x, timestep):
 
 
 class Guider:
+    cfg = 1.0  # the host's log says it, and the model's class
+
     def __init__(self, ratio):
         self.ratio = ratio
-        patcher = types.SimpleNamespace(get_model_object=lambda name: sampling)
+        patcher = types.SimpleNamespace(get_model_object=lambda name: sampling, model=None)
         self.inner_model = types.SimpleNamespace(
             model_sampling=sampling, model_patcher=patcher, scale_latent_inpaint=self.inpaint
         )

@@ -19,6 +19,8 @@ import torch
 from comfy.text_encoders.wan import WanT5Tokenizer
 from safetensors.torch import load_file, save_file
 
+from .trouble import OneStepMore, Trouble
+
 NestedTensor = comfy.nested_tensor.NestedTensor
 load_models_gpu = comfy.model_management.load_models_gpu
 
@@ -448,6 +450,8 @@ class About(Fresh):
 
 
 NODES = (
+    Trouble,
+    OneStepMore,
     Given,
     GivenLatent,
     Text,
