@@ -1,15 +1,17 @@
 """MOVA: joint video and audio generation. The model and all it needs, free of ComfyUI."""
 
+import re
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .config import PRESETS, AudioVAEConfig, MovaConfig
 from .errors import Cancelled, MovaError
 
-__version__ = "0.1.0"  # as in pyproject.toml
 __all__ = ["PRESETS", "AudioVAE", "AudioVAEConfig", "Cancelled", "JointModel", "MovaConfig", "MovaError", "schedule"]
 
 if TYPE_CHECKING:
+    __version__: str
     from . import schedule
     from .audio_vae import AudioVAE
     from .joint import JointModel
@@ -18,8 +20,20 @@ else:
 
     def __getattr__(name: str) -> object:
         """What needs torch, imported when it is first used: torch takes a second, which --help should not."""
+        if name == "__version__":
+            return version()
         if name == "schedule":
             return import_module(".schedule", __name__)
         if name in MODULES:
             return getattr(import_module(MODULES[name], __name__), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def version() -> str:
+    """As pyproject.toml beside the package says; without it nobody has told."""
+    try:
+        text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    except OSError:
+        return "unknown"
+    found = re.search(r'^version = "([^"]+)"', text, re.MULTILINE)
+    return found[1] if found else "unknown"

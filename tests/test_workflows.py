@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from workflows.canvas import PACK
 from workflows.card import CARDS
 from workflows.pages import HUB, WORKFLOWS
 from workflows.to_api import NOTES, to_api
@@ -79,7 +80,7 @@ def test_every_node_is_one_of_the_pack_or_of_comfyui(canvas):
         if node["type"] not in NOTES:
             assert node["type"] in MINE or node["type"] in CORE.split()
             assert node["properties"]["Node name for S&R"] == node["type"]
-            assert node["properties"]["cnr_id"] == ("comfyui-mova" if node["type"] in MINE else "comfy-core")
+            assert node["properties"]["cnr_id"] == (PACK if node["type"] in MINE else "comfy-core")
 
 
 def test_every_input_that_is_a_socket_and_needed_is_linked(canvas):

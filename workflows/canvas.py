@@ -6,8 +6,10 @@ a window of 1920 x 1080, a page is at most 2520 wide and 1430 high.
 """
 
 import math
+import re
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .to_api import Input, inputs_of
@@ -21,7 +23,9 @@ PREVIEW = {"LoadImage": 220, "LoadVideo": 270, "LoadAudio": 60, "SaveVideo": 280
 PREVIEW |= {"MOVAJointSampler": 120, "SamplerCustomAdvanced": 160, "MOVAConditioning": 20, "MOVALoraLoader": 20}
 ROWS = {"GetVideoComponents": 6}  # its outputs became more with each version of ComfyUI: the same room in all
 COLOURS = ["#3f789e", "#88714a", "#5a7a4e", "#8a4f6b", "#6a5a8c", "#4f7f80"]
-CORE_VERSION, PACK, PACK_VERSION = "0.20.1", "comfyui-mova", "0.1.0"  # the oldest that have all of these nodes
+CORE_VERSION = "0.20.1"  # the oldest that has all of these nodes
+PROJECT = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+PACK, PACK_VERSION = (re.search(rf'^{key} = "([^"]+)"', PROJECT, re.MULTILINE)[1] for key in ("name", "version"))
 
 
 class Output(NamedTuple):

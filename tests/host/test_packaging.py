@@ -86,6 +86,36 @@ def test_the_headless_runner_runs_from_it_in_any_folder(archive, tmp_path):
     assert done.returncode == 0 and "generate" in done.stdout, done.stderr
 
 
+@pytest.fixture
+def project():
+    return tomllib.loads((PACK / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_the_name_is_one_that_the_registry_takes(project):
+    """docs.comfy.org/registry/specifications: short, letters and digits with single marks between, no "ComfyUI"."""
+    assert re.fullmatch(r"[a-z][a-z0-9]*([-_.][a-z0-9]+)*", project["name"]) and len(project["name"]) < 100
+    assert "comfy" not in project["name"]
+
+
+def test_the_version_stands_in_one_place(project, archive):
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import mova; print(mova.__version__)"
+    for place in (PACK, archive):
+        done = subprocess.run([sys.executable, "-I", "-c", code, place], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == project["version"]
+    for file in (
+        *PACK.glob("*.py"),
+        *(file for part in ("mova", "nodes", "workflows") for file in PACK.glob(f"{part}/**/*.py")),
+    ):
+        assert f'"{project["version"]}"' not in file.read_text(encoding="utf-8"), file
+
+
+def test_without_its_pyproject_the_version_is_not_known_and_nothing_breaks(tmp_path):
+    shutil.copytree(PACK / "mova", tmp_path / "mova", ignore=shutil.ignore_patterns("__pycache__"))
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from mova import __version__; print(__version__)"
+    done = subprocess.run([sys.executable, "-I", "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "unknown"
+
+
 GITHUB = {
     "GITHUB_SERVER_URL": "https://github.com",
     "GITHUB_REPOSITORY": "someone/mova",
