@@ -18,18 +18,17 @@ def sines(rate, seconds=2):
 """
 
 WAYS = """
-the_host_s = resample.the_host_s()
-ways = {"torchaudio": resample.torchaudios(), "ffmpeg": resample.ffmpeg}
-if the_host_s is not None:
-    ways["comfy.audio"] = the_host_s
+ways = {"torchaudio": resample.torchaudios(), "comfy.audio": resample.the_host_s(), "ffmpeg": resample.ffmpeg}
+ways = {name: way for name, way in ways.items() if way is not None}
 found = {}
 for rate in 8000, 11025, 22050, 44100, 96000:
     wanted = sines(48000)
     made = {name: way(sines(rate), rate, 48000) for name, way in ways.items()}
     assert all(one.shape == wanted.shape and one.dtype == torch.float32 for one in made.values())
     inner = slice(4800, -4800)  # the sines begin and end at once, which no resampler can
+    first = next(iter(made.values()))  # torchaudio's where it is, else the host's, which is the same
     found[rate] = {
-        name: [float((one - wanted)[..., inner].abs().max()), float((one - made["torchaudio"]).square().mean().sqrt())]
+        name: [float((one - wanted)[..., inner].abs().max()), float((one - first).square().mean().sqrt())]
         for name, one in made.items()
     }
 print(json.dumps(found))
@@ -41,9 +40,9 @@ def test_each_resampler_gives_the_same_sound(host_place):
     found = json.loads(run_inside(host_place, SINES + WAYS).splitlines()[-1])
     assert len(found) == 5
     for rate, ways in found.items():
-        for name, (from_the_sines, from_torchaudio) in ways.items():
+        for name, (from_the_sines, from_each_other) in ways.items():
             assert from_the_sines < 0.01, (rate, name, found)
-            assert from_torchaudio < 0.004, (rate, name, found)
+            assert from_each_other < 0.004, (rate, name, found)
     assert found["44100"]["ffmpeg"][1] < 0.0005, found
 
 

@@ -159,6 +159,28 @@ def test_a_model_runs_on_the_device_that_is_selected(devices, loader):
     assert differ(made, wanted) < 1e-5
 
 
+STATIC = """
+import comfy.model_patcher, folder_paths
+from pack import nodes
+from pack.nodes.loaders import MOVAModelLoader
+
+nodes.load()
+folder_paths.add_model_folder_path("diffusion_models", FOLDER)
+high = MOVAModelLoader.execute("mova_high.safetensors", "none", "default")[0]
+other = high.clone(force_deepcopy=True)  # with which the host asks for one without its dynamic VRAM
+assert type(other) is comfy.model_patcher.ModelPatcher and other.model is not high.model
+for one, same in zip(high.model.parameters(), other.model.parameters(), strict=True):
+    assert torch.equal(one, same)
+assert other.model.expert == "high_noise"
+"""
+
+
+def test_the_host_can_have_it_without_dynamic_vram_as_conditioning_hooks_need_it(host_place, tmp_path):
+    config = json.dumps({"transformer": {**CONFIG, "expert": "high_noise"}})
+    save_file(joint_model(KIND, "video_dit").state_dict(), tmp_path / "mova_high.safetensors", {"config": config})
+    run_inside(host_place, f"FOLDER = {str(tmp_path)!r}\n" + STATIC)
+
+
 AUDIO_VAE = """
 from pathlib import Path
 from pack.nodes.audio_vae import load
