@@ -36,7 +36,7 @@ print(json.dumps(found))
 
 
 def test_each_resampler_gives_the_same_sound(host_place):
-    """Measured for 44.1 kHz to 48 kHz: ffmpeg's is 0.0007 of the sound's loudness from torchaudio's."""
+    """Measured at 44.1 kHz: ffmpeg is 0.0002 from torchaudio (root mean square; the sines: 0.35), and nearer to the sines."""
     found = json.loads(run_inside(host_place, SINES + WAYS).splitlines()[-1])
     assert len(found) == 5
     for rate, ways in found.items():
