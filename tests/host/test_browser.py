@@ -62,7 +62,8 @@ GRAPH = """() => ({
   types: app.graph._nodes.map(n => n.type),
   unknown: app.graph._nodes.map(n => n.type).filter(t => !LiteGraph.registered_node_types[t]),
   links: [...app.graph.links.values()].map(
-    l => [`${l.origin_id}`, l.origin_slot, `${l.target_id}`, app.graph.getNodeById(l.target_id).inputs[l.target_slot].name]),
+    l => [`${l.origin_id}`, l.origin_slot, `${l.target_id}`,
+          app.graph.getNodeById(l.target_id).inputs[l.target_slot].name]),
 })"""
 # A title: text of LiteGraph's font, after the dot. Boxes: with their titles.
 LAYOUT = """() => app.graph._nodes.map(n => {
