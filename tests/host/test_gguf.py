@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from bring_packs import find_pack
 from client import Server
 from golden import error, joint_inputs
 from graphs import CONFIG, GIVEN, KIND, Graph, golden_model, numbers, ref
-from packs import find_pack
 from round_trip import Clip, apart, check_clip, convert_and_make_clip, converted
 from safetensors.torch import save_file
 

@@ -2,23 +2,20 @@
 
 import pytest
 import torch
+from bring_packs import PINS
 from compatibility import assert_golden
 from golden import drawn
 from graphs import CONFIG, GIVEN, Graph, ref
 from packs import pack_server
 from safetensors.torch import save_file
 
-PACKS = (
-    *("ComfyUI-KJNodes", "ComfyUI-VideoHelperSuite", "RES4LYF", "ComfyUI-GGUF", "rgthree-comfy", "ComfyUI-Easy-Use"),
-    *("ComfyUI-MultiGPU", "ComfyUI-WanMoeKSampler", "ComfyUI-TripleKSampler"),
-)
 LORA = "packs.safetensors"
 
 
 @pytest.fixture(scope="module")
 def server(host_place, tmp_path_factory):
     base = tmp_path_factory.mktemp("many_packs")
-    with pack_server(host_place, base, *PACKS) as server:
+    with pack_server(host_place, base, *PINS) as server:
         width, layer = CONFIG["video_dit"]["dim"], "diffusion_model.blocks.0.self_attn.q"
         halves = {"lora_A": drawn("down", (4, width)), "lora_B": drawn("up", (width, 4))}
         (base / "models/loras").mkdir(exist_ok=True)
@@ -46,7 +43,7 @@ def sampled(graph, model, given, latent=None):
 
 def test_all_packs_load_beside_ours(server):
     modules = {info["python_module"].split(".")[-1] for info in server.get_json("/object_info").values()}
-    assert {"comfyui-mova", *PACKS} <= modules, set(PACKS) - modules
+    assert {"comfyui-mova", *PINS} <= modules, set(PINS) - modules
 
 
 def test_with_all_of_them_loaded_the_numbers_are_the_same(server):
