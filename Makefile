@@ -4,13 +4,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format bench fuzz clean
+.PHONY: demo test hosts comfyui packs lint format bench fuzz clean
 
 demo: $(READY)
 	$(BIN)/python demos/demo.py
 
-test: $(READY)
+test: comfyui
 	$(BIN)/python -m pytest
+
+# The ComfyUI that the nodes are tested on, if none is found; no error where it cannot be had.
+comfyui: $(READY)
+	$(BIN)/python tests/host/bring.py
+
+# Other people's packs, for the tests that run with them.
+packs: $(READY)
+	$(BIN)/python tests/host/bring_packs.py
+
+# The tests of the nodes on every ComfyUI that is found (~/comfy*/ComfyUI, or COMFYUI_PATHS).
+hosts: comfyui
+	$(BIN)/python tests/host/all_hosts.py
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -24,6 +24,7 @@ import safetensors.torch
 HERE = Path(__file__).parent
 BINARY_TEXT = 3  # what a binary message holds; the others are pictures
 START_SECONDS = 180
+OWN_COMFYUI = HERE.parents[1] / ".comfyui/ComfyUI"  # where `make comfyui` puts it
 RUN_SECONDS = 120
 # Of ComfyUI and of the pack. Not torchaudio, which ComfyUI needs up to v0.36 only.
 NEEDED = [
@@ -261,9 +262,11 @@ def can_run_comfyui(python: str) -> bool:
 
 def find_comfyui() -> tuple[Path, str] | str:
     """The ComfyUI to test on and the Python to run it with, or why there is none."""
-    place = Path(os.environ.get("COMFYUI_PATH") or "~/comfy/ComfyUI").expanduser()
-    if not (place / "main.py").is_file():
-        return f"no ComfyUI in {place}: set COMFYUI_PATH to its folder"
+    given = os.environ.get("COMFYUI_PATH")
+    places = [Path(given)] if given else [Path("~/comfy/ComfyUI").expanduser(), OWN_COMFYUI]
+    place = next((place for place in places if (place / "main.py").is_file()), None)
+    if place is None:
+        return f"no ComfyUI in {' or '.join(map(str, places))}: run make comfyui, or set COMFYUI_PATH to its folder"
     given = os.environ.get("COMFYUI_PYTHON")
     # ComfyUI's own environment, where people make it, else the Python that runs this.
     inside = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")

@@ -1,27 +1,22 @@
-"""Other people's node packs, where they are found: in $MOVA_PACKS, else in ~/packs."""
+"""Other people's node packs in a server of the tests: those that bring_packs.py brings."""
 
-import os
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from bring_packs import find_pack, folder
 from client import Server
 from graphs import write_files
 
 HERE = Path(__file__).parent
 
 
-def find_pack(name: str) -> Path | None:
-    place = Path(os.environ.get("MOVA_PACKS") or "~/packs").expanduser() / name
-    return place if (place / "__init__.py").is_file() else None
-
-
 def pack(name: str) -> Path:
     """Its folder; without it the test is skipped, and the summary says so."""
     place = find_pack(name)
     if place is None:
-        told = f"NOT TESTED: no pack {name} (set MOVA_PACKS to the folder that it is in)"
+        told = f"NOT TESTED: no pack {name} in {folder()}: run make packs, or set MOVA_PACKS"
         warnings.warn(told, stacklevel=1)
         pytest.skip(told)
     return place

@@ -1,7 +1,7 @@
 """GGUF files of ours in the community's loader (ComfyUI-GGUF), on a server of their own that has that pack.
 
-The pack is looked for in $COMFYUI_GGUF_PATH, then in the custom_nodes of the ComfyUI under test; without it these tests
-are skipped, and the summary says so.
+The pack is looked for in $COMFYUI_GGUF_PATH, in the custom_nodes of the ComfyUI under test, and where packs.py looks;
+without it these tests are skipped, and the summary says so.
 """
 
 import json
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bring_packs import find_pack
 from client import Server
 from golden import error, joint_inputs
 from graphs import CONFIG, GIVEN, KIND, Graph, golden_model, numbers, ref
@@ -40,7 +41,9 @@ NEAR = {
 @pytest.fixture(scope="module")
 def pack(host_place) -> Path:
     comfyui, python = host_place
-    folder = Path(os.environ.get("COMFYUI_GGUF_PATH") or comfyui / "custom_nodes/ComfyUI-GGUF").expanduser()
+    name, given = "ComfyUI-GGUF", os.environ.get("COMFYUI_GGUF_PATH")
+    inside = comfyui / "custom_nodes" / name
+    folder = Path(given).expanduser() if given else inside if inside.is_dir() else find_pack(name) or inside
     lacking = "" if (folder / "nodes.py").is_file() else f"no ComfyUI-GGUF in {folder}: set COMFYUI_GGUF_PATH"
     if not lacking and subprocess.run([python, "-c", "import gguf"], capture_output=True).returncode:
         lacking = f"{python} lacks the package gguf, which ComfyUI-GGUF needs"
