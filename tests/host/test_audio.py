@@ -36,7 +36,7 @@ print(json.dumps(found))
 
 
 def test_each_resampler_gives_the_same_sound(host_place):
-    """Measured at 44.1 kHz: ffmpeg is 0.0002 from torchaudio (root mean square; the sines: 0.35), and nearer to the sines."""
+    """Measured at 44.1 kHz: ffmpeg is 0.0002 from torchaudio (root mean square; the sines: 0.35), nearer to these."""
     found = json.loads(run_inside(host_place, SINES + WAYS).splitlines()[-1])
     assert len(found) == 5
     for rate, ways in found.items():
