@@ -5,7 +5,7 @@ import logging
 import sys
 
 WEB_DIRECTORY = "./web"
-OLDEST_COMFYUI = "0.20.1"
+OLDEST_COMFYUI = "0.26.0"
 
 
 def complain(error: Exception | str) -> None:

@@ -19,7 +19,7 @@ from .quantize_formats import Format
 FORMATS = {
     "fp8_e4m3_scaled": Format(
         "8-bit floats with one scale a matrix: multiplied in fp8 from Ada on, else expanded layer by layer",
-        "0.20.1",
+        "0.26.0",
         "float8_e4m3fn",
         formats.fp8_sizes,
         formats.fp8_encode,
@@ -29,7 +29,7 @@ FORMATS = {
     ),
     "mxfp8": Format(
         "8-bit floats with a scale for each 32 weights: the closest; multiplied in fp8 from Blackwell on",
-        "0.20.1",
+        "0.26.0",
         "mxfp8",
         formats.mxfp8_sizes,
         formats.mxfp8_encode,
@@ -39,7 +39,7 @@ FORMATS = {
     ),
     "nvfp4": Format(
         "4-bit floats with a scale for each 16 weights: the smallest; multiplied in fp4 from Blackwell on",
-        "0.20.1",
+        "0.26.0",
         "nvfp4",
         formats.nvfp4_sizes,
         formats.nvfp4_encode,

@@ -40,7 +40,7 @@ def test_a_pack_that_cannot_be_imported_says_so_once_and_comfyui_starts(host_pla
         server.stop()
     log = server.log.read_text()
     lines = [line for line in log.splitlines() if "[MOVA]" in line]
-    assert len(lines) == 1 and "they need ComfyUI 0.20.1 or newer" in lines[0], lines
+    assert len(lines) == 1 and "they need ComfyUI 0.26.0 or newer" in lines[0], lines
     # The host may have troubles of its own; none of its tracebacks may come from the pack.
     assert not [line for line in log.splitlines() if line.strip().startswith("File ") and "comfyui-mova" in line]
 
