@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ..mova import MovaConfig, MovaError
 from ..mova.conditioning import GRID, TEMPORAL_STRIDE, audio_latents, check_fps, check_size
+from ..mova.errors import first_line
+from ..mova.shorten import short
 
 EXPERT_NAMES = {"high_noise": "high-noise", "low_noise": "low-noise"}
 
@@ -30,15 +32,6 @@ def check_latent_shapes(shapes: Sequence[Sequence[int]], config: MovaConfig) -> 
         )
 
 
-def check_noise(noise: Tensor, shapes: Sequence[Sequence[int]]) -> None:
-    """Raise MovaError unless the packed noise is for video and audio: KSamplerAdvanced can make it for one only."""
-    if noise.shape[-1] != sum(math.prod(shape[1:]) for shape in shapes):
-        raise MovaError(
-            "The noise does not fit the audio-video latent (KSamplerAdvanced with add_noise off makes it for the video "
-            "only); use SamplerCustomAdvanced with Disable Noise, or MOVA Joint Sampler."
-        )
-
-
 def check_conditioning(text: Tensor | None, entries: dict[str, Any], config: MovaConfig) -> None:
     """Raise MovaError unless a conditioning has text features of the model's width, and an image part."""
     width = config.video_dit.text_dim
@@ -49,6 +42,12 @@ def check_conditioning(text: Tensor | None, entries: dict[str, Any], config: Mov
         )
     if entries.get("concat_latent_image") is None or entries.get("concat_mask") is None:
         raise MovaError("The conditioning has no image part; put MOVA Conditioning between the text and the sampler.")
+    for entry, node in (("area", "Conditioning (Set Area)"), ("mask", "Conditioning (Set Mask)")):
+        if entry in entries:
+            raise MovaError(
+                f"The conditioning is for a part of the picture ({node}), but MOVA's is for all of video and audio; "
+                "leave that node out."
+            )
 
 
 def check_image_fits(entries: dict[str, Any], shapes: Sequence[Sequence[int]], config: MovaConfig) -> None:
@@ -166,7 +165,13 @@ def check_audio(audio: Any) -> None:
     """Raise MovaError unless this is AUDIO with sound in it."""
     if audio is None:
         raise MovaError("There is no sound in audio (the video it is from may have none); leave this node out.")
-    shape = audio["waveform"].shape
+    try:
+        shape = audio["waveform"].shape
+    except Exception as error:  # another pack's sound that is read only now, from a file that may have none
+        what = short(first_line(error))
+        raise MovaError(
+            f"The sound in audio cannot be read (the video it is from may have none): {what}; leave it out."
+        ) from None
     if len(shape) != 3 or 0 in shape:
         raise MovaError(f"The sound in audio has the shape {[*shape]}, not [batch, channels, samples]; load another.")
 

@@ -12,6 +12,7 @@ from ...mova import JointModel, MovaConfig, MovaError, strict_json
 from ...mova.checkpoint import expected_shapes
 from ...mova.config import RELEASED
 from ..latent_format import MovaLatents
+from . import nested
 from .base import MOVA
 
 CONFIG_PARTS = ("video_dit", "audio_dit", "dual_tower_bridge")
@@ -101,6 +102,7 @@ def check_formats(state_dict: dict[str, Tensor]) -> None:
 
 def register() -> None:
     """Put the family in front of the host's own, once: a MOVA file also looks like a Wan file."""
+    nested.adopt()
     models = comfy.supported_models.models
     if not any(model.__name__ == MovaFamily.__name__ for model in models):
         models.insert(0, MovaFamily)
