@@ -4,6 +4,7 @@ The host's NestedTensor holds them, but knows little of what nodes do with a lat
 both parts (along the batch, number by number, over the channels); all else ends in a sentence, not in torch's words.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from ...mova import MovaError
 
 VIDEO_CHANNELS, AUDIO_CHANNELS = 16, 128  # of the VAEs' latents
+FILE_MARK = -16128.0  # the first number of a saved latent; then come the shapes of a video and its audio
 PLAIN = "split it with MOVA Separate Latent, and join it again with MOVA Combine Latent."
 
 # What torch makes of each part by itself. Over the channels (dimension 1): the norm of LatentInterpolate.
@@ -119,6 +121,13 @@ class AudioVideoLatent(NestedTensor):
             raise MovaError(one_part("narrow"))
         return self.each(lambda part: part.narrow(0, start, length))
 
+    def contiguous(self) -> Tensor:
+        """One tensor [B, 1, N] that holds both, for SaveLatent; from_file opens what LoadLatent gives."""
+        video, audio = self.tensors
+        shapes = torch.tensor([FILE_MARK, *video.shape[1:], *audio.shape[1:]], dtype=torch.float32, device=video.device)
+        rows = [shapes.expand(len(video), -1), *(part.float().flatten(1) for part in self.tensors)]
+        return torch.cat(rows, dim=1)[:, None]
+
     @classmethod
     def __torch_function__(cls, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         """What torch's functions make of it: torch.cat, torch.flip and the like come here."""
@@ -164,6 +173,20 @@ def is_ours(parts: Any) -> bool:
     shapes = [getattr(part, "shape", ()) for part in parts]
     kinds = [(len(shape), *shape[1:2]) for shape in shapes]
     return kinds == [(5, VIDEO_CHANNELS), (3, AUDIO_CHANNELS)]
+
+
+def from_file(samples: Any) -> Any:
+    """The two parts of a latent that SaveLatent has written and LoadLatent read; any other latent as it is."""
+    plain = isinstance(samples, Tensor) and samples.ndim == 3 and samples.shape[1] == 1 and samples.shape[2] > 7
+    if not plain or samples[0, 0, 0] != FILE_MARK:
+        return samples
+    sizes = [int(n) for n in samples[0, 0, 1:7]]
+    shapes = sizes[:4], sizes[4:]
+    lengths = [math.prod(shape) for shape in shapes]
+    if sum(lengths) != samples.shape[2] - 7 or min(sizes) < 1:
+        return samples
+    parts = samples[:, 0, 7:].split(lengths, dim=1)
+    return AudioVideoLatent([part.reshape(len(part), *shape) for part, shape in zip(parts, shapes, strict=True)])
 
 
 def adopt() -> None:

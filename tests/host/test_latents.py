@@ -89,7 +89,6 @@ REFUSED = {
     "LatentCutToBatch": {"dim": "t", "slice_size": 1},
     "LatentFlip": {"flip_method": "x-axis: vertically"},
     "LatentRotate": {"rotation": "90 degrees"},
-    "LatentCrop": {"width": 64, "height": 64, "x": 0, "y": 0},
     "LatentUpscale": {"upscale_method": "bilinear", "width": 192, "height": 128, "crop": "disabled"},
     "LatentUpscaleBy": {"upscale_method": "bilinear", "scale_by": 2.0},
     "TrimVideoLatent": {"trim_amount": 1},
@@ -105,6 +104,13 @@ def test_what_has_no_meaning_for_the_sound_is_refused_in_our_words(server, files
     bench.save(ref(bench.add(node, **{slot: two(bench, way, 1)}, **REFUSED[node])))
     found = refusal(server, bench)
     assert found.startswith("This node takes latents of one part (it asks for ") and found.endswith(PLAIN)
+
+
+def test_a_crop_is_refused_in_our_words(server, files):
+    bench = Bench(server)
+    tall = {"video": numbers("tall", 1, 16, 3, 16, 12), "audio": numbers("ta", *AUDIO)}
+    bench.save(ref(bench.add("LatentCrop", samples=named(bench, "tall", tall), width=64, height=64, x=0, y=0)))
+    assert refusal(server, bench).endswith(PLAIN)
 
 
 TWO_LATENTS = {
@@ -139,7 +145,9 @@ def test_a_latent_of_one_part_does_not_go_with_one_of_two(server, files, node, f
     latents = [two(bench, batch=1), bench.video(bench.latent())]
     slots = ("destination", "source") if node == "ReplaceVideoLatentFrames" else ("samples1", "samples2")
     more = {"LatentInterpolate": {"ratio": 0.5}, "ReplaceVideoLatentFrames": {"index": 0}}.get(node, {})
-    bench.save(ref(bench.add(node, **dict(zip(slots, latents if first == "both" else latents[::-1], strict=True)), **more)))
+    bench.save(
+        ref(bench.add(node, **dict(zip(slots, latents if first == "both" else latents[::-1], strict=True)), **more))
+    )
     found = refusal(server, bench)
     assert "MOVA Separate Latent" in found or "give both video and audio" in found
 
