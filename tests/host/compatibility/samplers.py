@@ -143,11 +143,12 @@ def _(bench):
 
 
 WINDOWS = {"context_overlap": 1, "context_schedule": "standard_static", "context_stride": 1, "closed_loop": False}
-WINDOWS |= {"fuse_method": "pyramid", "freenoise": False}
+WINDOWS |= {"fuse_method": "pyramid", "freenoise": False, "split_conds_to_windows": False}
+RETAINED = {"cond_retain_index_list": "", "latent_retain_index_list": "", "causal_window_fix": True}
 CONTEXT_NODES = {  # the shorter windows, and those as long as the clip of 3 latent frames
-    "ContextWindowsManual": (2, 3, {"dim": 2}),
-    "WanContextWindowsManual": (5, 9, {"context_overlap": 4}),
-    "LTXVContextWindows": (9, 17, {"context_overlap": 8}),
+    "ContextWindowsManual": (2, 3, {"dim": 2, **RETAINED}),
+    "WanContextWindowsManual": (5, 9, {"context_overlap": 4, "retain_first_frame": False}),
+    "LTXVContextWindows": (9, 17, {"context_overlap": 8, "retain_first_frame": False}),
 }
 
 
