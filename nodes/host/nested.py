@@ -178,7 +178,7 @@ def is_ours(parts: Any) -> bool:
 def from_file(samples: Any) -> Any:
     """The two parts of a latent that SaveLatent has written and LoadLatent read; any other latent as it is."""
     plain = isinstance(samples, Tensor) and samples.ndim == 3 and samples.shape[1] == 1 and samples.shape[2] > 7
-    if not plain or samples[0, 0, 0] != FILE_MARK:
+    if not plain or samples[0, 0, 0] != FILE_MARK or not samples[0, 0, 1:7].isfinite().all():
         return samples
     sizes = [int(n) for n in samples[0, 0, 1:7]]
     shapes = sizes[:4], sizes[4:]

@@ -5,6 +5,7 @@ import torch
 from bench import AUDIO, VIDEO, Bench, differ
 from client import refusal
 from graphs import numbers, ref
+from inside import run_inside
 from packs import pack_server
 
 PLAIN = "split it with MOVA Separate Latent, and join it again with MOVA Combine Latent."
@@ -160,6 +161,55 @@ def test_sounds_of_two_lengths_do_not_go_together(server, files):
         "Latents of the sizes [1, 128, 11] and [1, 128, 12] do not go together; give both video and audio, of the same "
         "size, length and batch."
     )
+
+
+INSIDE = """
+import copy
+from comfy.nested_tensor import NestedTensor
+from pack.nodes.host.nested import AudioVideoLatent, adopt, from_file
+
+for _ in range(2):
+    adopt()
+video, audio = torch.randn(2, 16, 3, 4, 6), torch.randn(2, 128, 19).bfloat16()
+latent = NestedTensor([video, audio])
+for ours in latent, latent.to(torch.float64), copy.copy(latent), copy.deepcopy(latent), latent.clone(), 2 * latent - 1:
+    assert type(ours) is AudioVideoLatent and len(ours.tensors) == 2 and ours
+assert torch.equal((1 - latent).tensors[0], 1 - video)
+latent[0] = AudioVideoLatent([video[1], audio[1]])
+assert torch.equal(latent.tensors[0][0], video[1]) and torch.equal(latent.tensors[1][0], audio[1])
+latent[:, :, :] = 0.0
+assert not latent.tensors[1].any()
+for wrong in (lambda: latent.__setitem__((slice(None), slice(None), 0), 0.0), lambda: len(latent),
+              lambda: latent[..., 0], lambda: video + latent, lambda: latent + torch.ones(7),
+              lambda: torch.flip(latent, [2]),
+              lambda: latent.movedim(1, 0), lambda: torch.cat([latent, video])):
+    try:
+        wrong()
+    except Exception as error:
+        assert "MOVA Separate Latent" in str(error) or "give both video and audio" in str(error), error
+    else:
+        raise AssertionError("not refused")
+
+# Other models' latents of two parts, and masks, are the host's as they were.
+for others in ([video, torch.randn(1, 8, 25, 16)], [video[:, :1], audio[:, :1]], [video], [audio, video]):
+    theirs = NestedTensor(others)
+    assert type(theirs) is NestedTensor and type(theirs * 2) is NestedTensor and not hasattr(theirs, "reshape")
+
+# Both parts in one tensor, and what only looks like it.
+latent = NestedTensor([video, audio])
+saved = latent.contiguous()
+assert type(saved) is torch.Tensor and saved.is_contiguous() and saved.dtype == torch.float32
+found = from_file(saved)
+assert all(torch.equal(a, b.float()) for a, b in zip(found.tensors, (video, audio)))
+damaged = saved.clone()
+damaged[0, 0, 2] = float("nan")
+for other in damaged, saved[:, :, :-1], saved[:, :, 1:], torch.randn(1, 1, 50), video, audio, latent:
+    assert from_file(other) is other
+"""
+
+
+def test_a_latent_that_the_host_makes_is_ours_and_those_of_other_models_stay_as_they_are(host_place):
+    run_inside(host_place, INSIDE)
 
 
 @pytest.fixture(scope="module")
