@@ -18,6 +18,11 @@ EXPERT_NAMES = {"high_noise": "high-noise", "low_noise": "low-noise"}
 def check_latent_shapes(shapes: Sequence[Sequence[int]], config: MovaConfig) -> None:
     """Raise MovaError unless these are the shapes of a video and an audio latent that the model can take."""
     video_channels, audio_channels = config.video_dit.out_dim, config.audio_dit.in_dim
+    if len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][1] == 1:  # AudioVideoLatent.contiguous
+        raise MovaError(
+            "A latent of video and audio that Load Latent has read is still packed; connect it to both inputs of MOVA "
+            "Combine Latent, and take that."
+        )
     good = len(shapes) == 2 and len(shapes[0]) == 5 and len(shapes[1]) == 3
     if not good or shapes[0][1] != video_channels or shapes[1][1] != audio_channels:
         found = " and ".join(str([*shape]) for shape in shapes) if len(shapes) > 1 else "only one latent"

@@ -163,6 +163,26 @@ def test_sounds_of_two_lengths_do_not_go_together(server, files):
     )
 
 
+@pytest.mark.parametrize("way", ["ksampler", "joint"])
+def test_a_loaded_latent_is_sampled_behind_combine_latent_and_refused_before(server, files, way):
+    bench = Bench(server)
+    node = bench.add("SaveLatent", samples=two(bench), filename_prefix="latents/batch")
+    name = "{subfolder}/{filename} [output]".format(**bench.run().outputs[node]["latents"][0])
+    bench = Bench(server)
+    loaded, sample = ref(bench.add("LoadLatent", latent=name)), getattr(bench, way)
+    settings = {"steps": 2, "denoise": 0.5}
+    combined = [sample(bench.plain_model, bench.given, one, **settings)
+                for one in (bench.together(loaded, loaded), two(bench))]  # fmt: skip
+    found, wanted = bench.results(*map(ref, combined))
+    assert differ(found, wanted) == 0
+    bench = Bench(server)
+    bench.save(ref(getattr(bench, way)(bench.plain_model, bench.given, ref(bench.add("LoadLatent", latent=name)))))
+    assert refusal(server, bench) == (
+        "A latent of video and audio that Load Latent has read is still packed; connect it to both inputs of MOVA "
+        "Combine Latent, and take that."
+    )
+
+
 INSIDE = """
 import copy
 from comfy.nested_tensor import NestedTensor
