@@ -138,9 +138,12 @@ class AudioVideoLatent(NestedTensor):
         if not (by_batch or over_channels or function in BY_NUMBER):
             raise MovaError(one_part(getattr(function, "__name__", str(function))))
         calls = [(parts_of(args, i), parts_of(options, i)) for i in range(2)]
-        for inputs, _ in calls:
-            check_joined(inputs[0]) if by_batch else [check_fit(inputs[0], other) for other in inputs[1:]]
-        return AudioVideoLatent([function(*inputs, **others) for inputs, others in calls])
+        for (first, *others), _ in (call for call in calls if call[0]):
+            if by_batch:
+                check_joined(first)
+            for other in [] if by_batch else others:
+                check_fit(first, other)
+        return AudioVideoLatent([function(*inputs, **named) for inputs, named in calls])
 
     def __getattr__(self, name: str) -> Any:
         raise asks_for(name)
