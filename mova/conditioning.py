@@ -11,6 +11,7 @@ from .errors import MovaError
 
 SPATIAL_STRIDE = 8  # of the video VAE
 TEMPORAL_STRIDE = 4
+AUDIO_RATE, AUDIO_HOP = 48000, 960  # of the audio VAE: 50 latents a second
 GRID = 2 * SPATIAL_STRIDE  # patches are 2 x 2 latents
 
 # How a clip without a first picture is conditioned.
@@ -43,14 +44,29 @@ def latent_frames(frames: int) -> int:
     return (frames - 1) // TEMPORAL_STRIDE + 1
 
 
-def audio_samples(frames: int, fps: float, sample_rate: int = 48000) -> int:
+def audio_samples(frames: int, fps: float, sample_rate: int = AUDIO_RATE) -> int:
     """How many samples the audio of a clip has."""
     return int(sample_rate * frames / fps)
 
 
-def audio_latents(frames: int, fps: float, sample_rate: int = 48000, hop: int = 960) -> int:
+def audio_latents(frames: int, fps: float, sample_rate: int = AUDIO_RATE, hop: int = AUDIO_HOP) -> int:
     """How many latents the audio of a clip has: 403 for 193 frames at 24 a second."""
     return (audio_samples(frames, fps, sample_rate) - 1) // hop + 1
+
+
+def audio_window(first: int, last: int, fps: float, length: int) -> range:
+    """Which of a clip's `length` audio latents sound during its latent frames first..last.
+
+    A latent frame stands for 4 frames, the first of a clip for one. An audio latent that begins before a window, or
+    ends after it, belongs to it, too: a window from the clip's start has what a clip of its length has.
+    """
+    start = max(0, (first - 1) * TEMPORAL_STRIDE + 1)  # in frames
+    return range(audio_samples(start, fps) // AUDIO_HOP, min(audio_latents(last * TEMPORAL_STRIDE + 1, fps), length))
+
+
+def audio_rate(frames: int, length: int, fps: float) -> float:
+    """The frame rate at which a clip has `length` audio latents: fps, if that is so, else what makes them fit."""
+    return fps if audio_latents(frames, fps) == length else frames * AUDIO_RATE / AUDIO_HOP / length
 
 
 def crop_and_resize(image: Image.Image, width: int, height: int) -> Image.Image:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .attention import Attention, sdpa
 from .bridge import Bridge
 from .config import MovaConfig
-from .rope import Rotation, time_table, tower_table, turn_halves, turn_pairs, video_times
+from .rope import Rotation, Window, bridge_times, time_table, tower_table, turn_halves, turn_pairs
 from .tower import BlockInput, Tower
 
 
@@ -72,16 +72,16 @@ class JointModel(Tower):
             context = context.to(next(self.text_embedding.parameters()).dtype)
         return Text(self.text_embedding(context), self.audio_dit.text_embedding(context))
 
-    def rotations(self, grid: tuple[int, ...], length: int, fps: float, device: torch.device) -> Rotations:
+    def rotations(self, grid: tuple[int, ...], length: int, fps: float | Window, device: torch.device) -> Rotations:
         """The rotary embeddings for a patch grid (t, h, w) and a number of audio latents; the last are remembered."""
         key = (grid, length, fps, device)
         if self.last_rotations is None or self.last_rotations[0] != key:
             bridge = self.dual_tower_bridge.config
             cross: tuple[Rotation | None, Rotation | None] = (None, None)
             if bridge.apply_cross_rope:
-                times = video_times(grid[0], fps, bridge.audio_fps, bridge.apply_first_frame_bias_in_rope)
-                video = time_table(times, bridge.head_dim, device)
-                audio = time_table(torch.arange(length, dtype=torch.float32), bridge.head_dim, device)
+                bias = bridge.apply_first_frame_bias_in_rope
+                times = bridge_times(grid[0], length, fps, bridge.audio_fps, bias)
+                video, audio = (time_table(moments, bridge.head_dim, device) for moments in times)
                 cross = turn_halves(video, grid[1] * grid[2]), turn_halves(audio)
             towers = (
                 tower_table(grid, self.config.head_dim, device),
@@ -97,7 +97,7 @@ class JointModel(Tower):
         video_timestep: Tensor,
         audio_timestep: Tensor,
         context: Tensor | Text,
-        fps: float = 24.0,
+        fps: float | Window = 24.0,
         a2v_scale: float = 1.0,
         v2a_scale: float = 1.0,
         attention: Attention | None = None,
@@ -106,7 +106,8 @@ class JointModel(Tower):
         """Flow velocities (noise - data) of both modalities.
 
         video [B, 36, T, H, W]: 16 noisy latent channels, 4 mask, 16 condition; audio [B, 128, L]; timesteps [B] in
-        0..1000; context: UMT5 features [B, tokens, text], or embed_text of them; the scales weigh what the bridge
+        0..1000; context: UMT5 features [B, tokens, text], or embed_text of them; fps: of the clip, or which part of it
+        this is; the scales weigh what the bridge
         brings from audio to video and from video to audio. Returns [B, 16, T, H, W] and [B, 128, L].
         """
         attention = attention or self.attention

@@ -4,6 +4,7 @@ The towers turn adjacent pairs of a head (Wan's complex form); the bridge turns 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -67,6 +68,28 @@ def video_times(frames: int, fps: float, audio_fps: float, first_frame_bias: boo
     starts = 1.0 / fps + (index - 1) * (1.0 / (fps / 4.0))
     starts[0] = 0
     return starts * audio_fps
+
+
+@dataclass
+class Window:
+    """A part of a clip, to stand for the clip's frame rate: which of its latent frames and audio latents are there.
+
+    No tuple, whose numbers torch.compile would take for constants and compile each window anew.
+    """
+
+    fps: float
+    frames: tuple[int, ...]
+    sounds: tuple[int, ...]
+
+
+def bridge_times(
+    frames: int, length: int, fps: float | Window, audio_fps: float, first_frame_bias: bool
+) -> tuple[Tensor, Tensor]:
+    """When latent frames [frames] and audio latents [length] happen, float32, in audio latents from a clip's start."""
+    if not isinstance(fps, Window):
+        return video_times(frames, fps, audio_fps, first_frame_bias), torch.arange(length, dtype=torch.float32)
+    whole = video_times(max(fps.frames) + 1, fps.fps, audio_fps, first_frame_bias)
+    return whole[list(fps.frames)], torch.tensor(fps.sounds, dtype=torch.float32)
 
 
 def time_table(times: Tensor, head_dim: int, device: torch.device) -> Tensor:

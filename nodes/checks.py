@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ..mova import MovaConfig, MovaError
 from ..mova.conditioning import GRID, TEMPORAL_STRIDE, audio_latents, check_fps, check_size
+from ..mova.errors import first_line
+from ..mova.shorten import short
 
 EXPERT_NAMES = {"high_noise": "high-noise", "low_noise": "low-noise"}
 
@@ -16,6 +18,11 @@ EXPERT_NAMES = {"high_noise": "high-noise", "low_noise": "low-noise"}
 def check_latent_shapes(shapes: Sequence[Sequence[int]], config: MovaConfig) -> None:
     """Raise MovaError unless these are the shapes of a video and an audio latent that the model can take."""
     video_channels, audio_channels = config.video_dit.out_dim, config.audio_dit.in_dim
+    if len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][1] == 1:  # AudioVideoLatent.contiguous
+        raise MovaError(
+            "A latent of video and audio that Load Latent has read is still packed; connect it to both inputs of MOVA "
+            "Combine Latent, and take that."
+        )
     good = len(shapes) == 2 and len(shapes[0]) == 5 and len(shapes[1]) == 3
     if not good or shapes[0][1] != video_channels or shapes[1][1] != audio_channels:
         found = " and ".join(str([*shape]) for shape in shapes) if len(shapes) > 1 else "only one latent"
@@ -30,15 +37,6 @@ def check_latent_shapes(shapes: Sequence[Sequence[int]], config: MovaConfig) -> 
         )
 
 
-def check_noise(noise: Tensor, shapes: Sequence[Sequence[int]]) -> None:
-    """Raise MovaError unless the packed noise is for video and audio: KSamplerAdvanced can make it for one only."""
-    if noise.shape[-1] != sum(math.prod(shape[1:]) for shape in shapes):
-        raise MovaError(
-            "The noise does not fit the audio-video latent (KSamplerAdvanced with add_noise off makes it for the video "
-            "only); use SamplerCustomAdvanced with Disable Noise, or MOVA Joint Sampler."
-        )
-
-
 def check_conditioning(text: Tensor | None, entries: dict[str, Any], config: MovaConfig) -> None:
     """Raise MovaError unless a conditioning has text features of the model's width, and an image part."""
     width = config.video_dit.text_dim
@@ -49,6 +47,12 @@ def check_conditioning(text: Tensor | None, entries: dict[str, Any], config: Mov
         )
     if entries.get("concat_latent_image") is None or entries.get("concat_mask") is None:
         raise MovaError("The conditioning has no image part; put MOVA Conditioning between the text and the sampler.")
+    for entry, node in (("area", "Conditioning (Set Area)"), ("mask", "Conditioning (Set Mask)")):
+        if entry in entries:
+            raise MovaError(
+                f"The conditioning is for a part of the picture ({node}), but MOVA's is for all of video and audio; "
+                "leave that node out."
+            )
 
 
 def check_image_fits(entries: dict[str, Any], shapes: Sequence[Sequence[int]], config: MovaConfig) -> None:
@@ -183,7 +187,13 @@ def check_audio(audio: Any) -> None:
     """Raise MovaError unless this is AUDIO with sound in it."""
     if audio is None:
         raise MovaError("There is no sound in audio (the video it is from may have none); leave this node out.")
-    shape = audio["waveform"].shape
+    try:
+        shape = audio["waveform"].shape
+    except Exception as error:  # another pack's sound that is read only now, from a file that may have none
+        what = short(first_line(error))
+        raise MovaError(
+            f"The sound in audio cannot be read (the video it is from may have none): {what}; leave it out."
+        ) from None
     if len(shape) != 3 or 0 in shape:
         raise MovaError(f"The sound in audio has the shape {[*shape]}, not [batch, channels, samples]; load another.")
 

@@ -6,45 +6,13 @@ packed video and audio to [B, 1, N], so the format remembers the video's grid, w
 each sampling (MOVA.extra_conds_shapes).
 """
 
-from typing import Any
-
 import comfy.latent_formats
 import torch
 from comfy.nested_tensor import NestedTensor
 from torch import Tensor
 
 from ..mova import MovaError
-
-VIDEO_CHANNELS, AUDIO_CHANNELS = 16, 128  # of the VAEs' latents
-
-
-def asks_for(name: str) -> AttributeError:
-    """What to tell a node that is made for latents of one part: hasattr, and getattr with a default, still work."""
-    return AttributeError(
-        f"This node takes latents of one part (it asks for {name}), and this one is audio and video; split it with "
-        "MOVA Separate Latent, and join it again with MOVA Combine Latent."
-    )
-
-
-class AudioVideoLatent(NestedTensor):
-    """The host's two tensors in one, as our nodes give them: with what the host's batch nodes ask of a latent, and a
-    sentence for the nodes that ask for more."""
-
-    def _copy(self) -> "AudioVideoLatent":  # of which the host's methods make their results
-        return AudioVideoLatent(self.tensors)
-
-    def clone(self) -> "AudioVideoLatent":
-        return AudioVideoLatent([part.clone() for part in self.tensors])
-
-    def repeat(self, *sizes: Any) -> "AudioVideoLatent":
-        """Along the batch; `sizes` are for the video, as .ndim is the video's."""
-        times, *others = sizes[0] if isinstance(sizes[0], tuple) else sizes
-        if any(n != 1 for n in others):
-            raise asks_for("repeat")
-        return AudioVideoLatent([part.repeat(times, *[1] * (part.ndim - 1)) for part in self.tensors])
-
-    def __getattr__(self, name: str) -> Any:
-        raise asks_for(name)
+from .host.nested import AUDIO_CHANNELS, VIDEO_CHANNELS, AudioVideoLatent
 
 
 class MovaLatents(comfy.latent_formats.Wan21):
@@ -71,7 +39,7 @@ class MovaLatents(comfy.latent_formats.Wan21):
         """The latent with change(video [B, 16, T, H, W]) in place of its video, whichever form it has."""
         if getattr(latent, "is_nested", False):
             video, *others = latent.unbind()
-            return NestedTensor([change(video), *others])
+            return AudioVideoLatent([change(video), *others])
         if latent.ndim == 5:
             return change(latent)
         video = self.video_of(latent)

@@ -5,7 +5,7 @@ from comfy_api.latest import io
 
 from ..mova import MovaError
 from .checks import latent_parts, mask_for
-from .latent_format import AudioVideoLatent
+from .host.nested import AudioVideoLatent, from_file
 
 
 class MOVASeparateLatent(io.ComfyNode):
@@ -25,6 +25,7 @@ class MOVASeparateLatent(io.ComfyNode):
 
     @classmethod
     def execute(cls, latent) -> io.NodeOutput:
+        latent = {**latent, "samples": from_file(latent["samples"])}
         others = {key: value for key, value in latent.items() if key != "noise_mask"}
         video, audio = ({**others, "samples": part} for part in latent_parts(latent))
         mask = latent.get("noise_mask")
@@ -83,8 +84,8 @@ class MOVACombineLatent(io.ComfyNode):
 
 def part_of(latent: dict, index: int) -> dict:
     """The video (0) or audio (1) of a latent that may already hold just that."""
-    made = dict(latent)
+    made = {**latent, "samples": from_file(latent["samples"])}
     for key in ("samples", "noise_mask"):
-        if getattr(latent.get(key), "is_nested", False):
-            made[key] = latent[key].unbind()[index]
+        if getattr(made.get(key), "is_nested", False):
+            made[key] = made[key].unbind()[index]
     return made

@@ -1,5 +1,7 @@
 """MOVA as ComfyUI's samplers see it: its conditioning, its latents, its weights."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.conds
@@ -8,8 +10,9 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from ...mova import MovaConfig
-from ..checks import check_conditioning, check_image_fits, check_latent_shapes, check_noise
+from ...mova import MovaConfig, MovaError
+from ..checks import check_conditioning, check_image_fits, check_latent_shapes
+from . import context_windows
 from .model import HostModel
 
 # What a conditioning can say of the two towers, by the names of velocities' arguments, after "mova_"; all are 1 if not
@@ -25,6 +28,7 @@ class MOVA(comfy.model_base.BaseModel):
         super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=HostModel)
         # "high_noise" or "low_noise", if the file says.
         self.expert: str | None = model_config.unet_config.get("expert")
+        self.frame_rate = 24.0  # of the clip that is being sampled
 
     @property
     def mova_config(self) -> MovaConfig:
@@ -56,9 +60,11 @@ class MOVA(comfy.model_base.BaseModel):
         """What the model gets in each step beside the latents."""
         shapes, device = entries.get("latent_shapes") or [], entries["device"]
         check_latent_shapes(shapes, self.mova_config)
-        check_noise(entries["noise"], shapes)
+        fit_noise(entries["noise"], shapes)
+        context_windows.check(self.current_patcher, shapes)
         check_conditioning(entries.get("cross_attn"), entries, self.mova_config)
         check_image_fits(entries, shapes, self.mova_config)
+        self.frame_rate = float(entries.get("frame_rate", 24.0))
         # Wan's entries: a mask (1 where nothing is given), and pictures in the VAE's scale.
         given, image = 1.0 - entries["concat_mask"].to(device), entries["concat_latent_image"].to(device)
         image = self.process_latent_in(image)
@@ -68,12 +74,41 @@ class MOVA(comfy.model_base.BaseModel):
         return {
             "c_crossattn": comfy.conds.CONDRegular(entries["cross_attn"]),
             "condition": comfy.conds.CONDRegular(condition),
-            "frame_rate": comfy.conds.CONDConstant(float(entries.get("frame_rate", 24.0))),
+            "frame_rate": comfy.conds.CONDConstant(self.frame_rate),
             **{name: comfy.conds.CONDConstant(float(entries.get(f"mova_{name}", 1.0))) for name in SETTINGS},
             "latent_shapes": comfy.conds.CONDConstant(shapes),
         }
+
+    def map_context_window_to_modalities(self, frames: list[int], shapes: list, dim: int) -> list[list[int]]:
+        """Asked by the host's context windows: a window's latent frames, and the audio latents that sound in it."""
+        return [frames, context_windows.audio_of(frames, shapes, self.frame_rate)]
+
+    def resize_cond_for_context_window(
+        self, cond_key: str, cond_value: Any, window: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Which part of the clip a window is, in place of the frame rate. The host cuts the image condition itself."""
+        if cond_key == "frame_rate":
+            return comfy.conds.CONDConstant(context_windows.part_of(cond_value.cond, window))
+        return super().resize_cond_for_context_window(cond_key, cond_value, window, *args, **kwargs)
 
     def process_latent_out(self, latent: Tensor) -> Tensor:
         """As the host's. It is what a run ends with: the rotary tables, which the host cannot unload, end with it."""
         self.diffusion_model.last_rotations = None
         return super().process_latent_out(latent)
+
+
+def fit_noise(noise: Tensor, shapes: Sequence[Sequence[int]]) -> None:
+    """Give noise of zeros (KSamplerAdvanced, add_noise off) the size of video and audio, packed [B, 1, N], in place.
+
+    Up to v0.29 the host makes it for the video only, and packs it as if its batch were the parts. This is the same
+    tensor that the host then starts from. Raises MovaError if there is something in it.
+    """
+    size = sum(math.prod(shape[1:]) for shape in shapes)
+    if noise.shape[-1] == size:
+        return
+    if noise.any():
+        raise MovaError(
+            "The noise does not fit the audio-video latent; use SamplerCustomAdvanced with Disable Noise, or MOVA "
+            "Joint Sampler."
+        )
+    noise.set_(noise.new_zeros(shapes[0][0], 1, size))

@@ -14,6 +14,7 @@ from ...mova import JointModel, MovaConfig, MovaError, strict_json
 from ...mova.checkpoint import expected_shapes
 from ...mova.config import RELEASED
 from ..latent_format import MovaLatents
+from . import nested
 from .base import MOVA
 
 CONFIG_PARTS = ("video_dit", "audio_dit", "dual_tower_bridge")
@@ -110,4 +111,5 @@ def register() -> Path | None:
     there = next((model for model in models if model.__name__ == MovaFamily.__name__), None)
     if there is None:
         models.insert(0, MovaFamily)
+        nested.adopt()
     return None if there in (None, MovaFamily) else Path(inspect.getfile(there)).parents[2]

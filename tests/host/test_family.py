@@ -224,20 +224,15 @@ def test_model_sampling_sd3_sets_the_shift(server, files):
     assert differ(found, wanted) < 1e-5
 
 
-@pytest.mark.parametrize("add_noise", ["enable", "disable"])
-def test_ksampler_advanced_runs_with_noise_and_refuses_to_go_on_without(server, files, add_noise):
-    """The core node makes the zeros in place of noise for the first part of a nested latent only, also for LTX."""
+def test_ksampler_advanced_runs_as_ksampler(server, files):
+    """Without noise of its own, to go on where another ended: test_wan22_graph.py."""
     graph = Graph()
     given, model = graph.add("ProbeGiven", **GIVEN), graph.model("mova_high")
     settings = {"noise_seed": 7, "steps": 4, "cfg": 2.0, "sampler_name": "euler", "scheduler": "simple"}
     conds, stretch = {"positive": ref(given), "negative": ref(given, 1)}, {"start_at_step": 0, "end_at_step": 10000}
     node = graph.add(
-        "KSamplerAdvanced", model=model, latent_image=ref(given, 2), add_noise=add_noise,
+        "KSamplerAdvanced", model=model, latent_image=ref(given, 2), add_noise="enable",
         return_with_leftover_noise="disable", **conds, **settings, **stretch,
     )  # fmt: skip
-    if add_noise == "enable":
-        found, wanted = sampled(server, graph, node, graph.ksampler(model, given, steps=4))
-        assert differ(found, wanted) < 1e-6
-    else:
-        graph.save(ref(node))
-        assert "use SamplerCustomAdvanced with Disable Noise" in refusal(server, graph)
+    found, wanted = sampled(server, graph, node, graph.ksampler(model, given, steps=4))
+    assert differ(found, wanted) < 1e-6

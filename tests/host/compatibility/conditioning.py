@@ -70,3 +70,66 @@ def _(bench):
         for name, colour in colours.items()
     }
     as_mova_conditioning(bench, "WanFirstLastFrameToVideo", **pictures)
+
+
+def changed(bench, node, **inputs):
+    """KSampler with a positive conditioning that a node has changed, and without."""
+    made = ref(bench.add(node, **inputs))
+    sampler = bench.ksampler(bench.plain_model, bench.given)
+    bench.nodes[sampler]["inputs"]["positive"] = made
+    return bench.results(ref(sampler), bench.sample(bench.plain_model))
+
+
+@tried("Conditioning", "ConditioningCombine", "two of MOVA Conditioning")
+def _(bench):
+    both = {"conditioning_1": ref(bench.given), "conditioning_2": ref(bench.given, 1)}
+    found, plain = changed(bench, "ConditioningCombine", **both)
+    assert differ(found, plain) > 1e-3
+
+
+@tried("Conditioning", "ConditioningAverage", "two of MOVA Conditioning")
+def _(bench):
+    both = {"conditioning_to": ref(bench.given), "conditioning_from": ref(bench.given, 1)}
+    found, plain = changed(bench, "ConditioningAverage", **both, conditioning_to_strength=0.5)
+    assert differ(found, plain) > 1e-3
+
+
+@tried("Conditioning", "ConditioningSetTimestepRange", "two ranges, combined")
+def _(bench):
+    ranges = [
+        ref(bench.add("ConditioningSetTimestepRange", conditioning=ref(bench.given), start=start, end=end))
+        for start, end in ((0.0, 0.5), (0.5, 1.0))
+    ]
+    found, plain = changed(bench, "ConditioningCombine", conditioning_1=ranges[0], conditioning_2=ranges[1])
+    assert differ(found, plain) < 1e-5
+
+
+@tried("Conditioning", "ConditioningZeroOut", "as the negative one")
+def _(bench):
+    found, plain = changed(bench, "ConditioningZeroOut", conditioning=ref(bench.given))
+    assert differ(found, plain) > 1e-3
+
+
+@tried("Conditioning", "ConditioningSetArea", "behind MOVA Conditioning")
+def _(bench):
+    area = {"width": 64, "height": 64, "x": 0, "y": 0, "strength": 1.0}
+    changed(bench, "ConditioningSetArea", conditioning=ref(bench.given), **area)
+
+
+@tried("Conditioning", "ConditioningSetAreaPercentage", "behind MOVA Conditioning")
+def _(bench):
+    area = {"width": 0.5, "height": 0.5, "x": 0, "y": 0, "strength": 1.0}
+    changed(bench, "ConditioningSetAreaPercentage", conditioning=ref(bench.given), **area)
+
+
+@tried("Conditioning", "ConditioningSetMask", "behind MOVA Conditioning")
+def _(bench):
+    mask = ref(bench.add("SolidMask", value=1.0, width=96, height=64))
+    more = {"strength": 1.0, "set_cond_area": "default", "mask": mask}
+    changed(bench, "ConditioningSetMask", conditioning=ref(bench.given), **more)
+
+
+@tried("Conditioning", "ConditioningSetAreaStrength", "behind MOVA Conditioning")
+def _(bench):
+    found, plain = changed(bench, "ConditioningSetAreaStrength", conditioning=ref(bench.given), strength=0.5)
+    assert differ(found, plain) < 1e-5  # there is no other that it could be weighed against

@@ -5,7 +5,7 @@ from bench import AUDIO, VIDEO, Bench, differ
 from golden import error
 from graphs import numbers, ref
 
-from . import NESTED, tried
+from . import tried
 
 
 @tried("Latents", "LTXVSeparateAVLatent", "audio-video")
@@ -41,7 +41,7 @@ def upscales(node, inputs):
         shrunk = torch.nn.functional.interpolate(found["samples"][0], scale_factor=0.5, mode="area")
         assert error(shrunk, given["samples"][0]) < 0.5
 
-    @tried("Latents", node, "audio-video", does_not=NESTED)
+    @tried("Latents", node, "audio-video")
     def _(bench):
         bench.results(ref(bench.add(node, samples=bench.joined(), **inputs)))
 
@@ -59,7 +59,7 @@ def _(bench):
     bench.results(ref(bench.joint(bench.plain_model, bench.given, bench.together(large, audio), denoise=0.5)))
 
 
-@tried("Latents", "LatentUpscaleBy", "audio-video as KSampler gives it", does_not=NESTED)
+@tried("Latents", "LatentUpscaleBy", "audio-video as KSampler gives it")
 def _(bench):
     sampled = bench.sample(bench.plain_model)
     bench.results(ref(bench.add("LatentUpscaleBy", samples=sampled, **UPSCALES["LatentUpscaleBy"])))
@@ -100,7 +100,7 @@ def _(bench):
     assert error(made["audio"][:1], made["audio"][1:]) > 1e-3  # each has its own noise
 
 
-@tried("Latents", "RepeatLatentBatch", "audio-video", does_not=NESTED)
+@tried("Latents", "RepeatLatentBatch", "audio-video")
 def _(bench):
     (found,) = bench.results(ref(bench.add("RepeatLatentBatch", samples=bench.joined(), amount=2)))
     assert found["video"].shape[0] == found["audio"].shape[0] == 2
@@ -118,7 +118,7 @@ def _(bench):
     assert all(torch.equal(found[name], whole[name][1:]) for name in whole)
 
 
-@tried("Latents", "LatentFromBatch", "audio-video", does_not=NESTED)
+@tried("Latents", "LatentFromBatch", "audio-video")
 def _(bench):
     batch = bench.together(*bench.both_parts(batch_of_two(bench)))
     found, whole = bench.results(ref(bench.add("LatentFromBatch", samples=batch, batch_index=1, length=1)), batch)
@@ -145,7 +145,79 @@ def _(bench):
     assert all(torch.equal(a["samples"], b["samples"]) for a, b in zip(found, wanted, strict=True))
 
 
-@tried("Latents", "SaveLatent", "audio-video", does_not=NESTED)
+@tried("Latents", "SaveLatent, LoadLatent", "audio-video; what is loaded goes into both inputs of MOVA Combine Latent")
 def _(bench):
-    bench.add("SaveLatent", samples=bench.joined(), filename_prefix="latents/both")
-    bench.run()
+    saved = [bench.add("SaveLatent", samples=latent, filename_prefix="latents/both") for latent in sources(bench)]
+    kept = [bench.save(latent, f"both{i}.safetensors") for i, latent in enumerate(sources(bench))]
+    result = bench.run()
+    again = Bench(bench.server)
+    names = ["{subfolder}/{filename} [output]".format(**result.outputs[node]["latents"][0]) for node in saved]
+    loaded = [ref(again.add("LoadLatent", latent=name)) for name in names]
+    found = again.results(*(again.together(latent, latent) for latent in loaded))
+    wanted = [bench.server.tensors(result, node) for node in kept]
+    assert all(torch.equal(a[name], b[name]) for a, b in zip(found, wanted, strict=True) for name in b)
+
+
+def sources(bench):
+    """An audio-video latent from a node of ours, and one from KSampler."""
+    return bench.joined(), bench.sample(bench.plain_model)
+
+
+def with_both(node, function, on="two of audio-video", slots=("samples1", "samples2"), **inputs):
+    @tried("Latents", node, on)
+    def _(bench):
+        one, other = sources(bench)
+        made = ref(bench.add(node, **dict(zip(slots, (one, other), strict=True)), **inputs))
+        found, a, b = bench.results(made, one, other)
+        assert all(error(found[name], function(a[name], b[name])) < 1e-5 for name in a)
+
+
+def between(a, b):
+    lengths = [part.norm(dim=1, keepdim=True) for part in (a, b)]
+    direction = a / lengths[0] * 0.5 + b / lengths[1] * 0.5
+    return direction / direction.norm(dim=1, keepdim=True) * (lengths[0] + lengths[1]) / 2
+
+
+with_both("LatentAdd", lambda a, b: a + b)
+with_both("LatentSubtract", lambda a, b: a - b)
+with_both("LatentBlend", lambda a, b: a * 0.25 + b * 0.75, blend_factor=0.25)
+with_both("LatentInterpolate", between, ratio=0.5)
+with_both("LatentBatch", lambda a, b: torch.cat([a, b]))
+
+
+@tried("Latents", "LatentBatchSeedBehavior", "audio-video")
+def _(bench):
+    latent = bench.joined()
+    found, given = bench.results(
+        ref(bench.add("LatentBatchSeedBehavior", samples=latent, seed_behavior="fixed")), latent
+    )
+    assert differ(found, given) == 0
+
+
+OF_ONE_PART = {
+    "LatentCut": {"dim": "t", "index": 0, "amount": 1},
+    "LatentFlip": {"flip_method": "x-axis: vertically"},
+    "LatentRotate": {"rotation": "90 degrees"},
+    "TrimVideoLatent": {"trim_amount": 1},
+}
+
+
+def refused(node, inputs):
+    @tried("Latents", node, "audio-video")
+    def _(bench):
+        bench.results(*(ref(bench.add(node, samples=latent, **inputs)) for latent in sources(bench)))
+
+
+for one_part, inputs in OF_ONE_PART.items():
+    refused(one_part, inputs)
+
+
+@tried("Latents", "RebatchLatents", "audio-video")
+def _(bench):
+    bench.results(ref(bench.add("RebatchLatents", latents=bench.joined(), batch_size=1)))
+
+
+@tried("Latents", "LatentConcat", "two of audio-video")
+def _(bench):
+    one, other = sources(bench)
+    bench.results(ref(bench.add("LatentConcat", samples1=one, samples2=other, dim="t")))

@@ -123,3 +123,44 @@ def _(bench):
 def _(bench):
     video = ref(bench.add("EmptyHunyuanLatentVideo", width=96, height=64, length=9, batch_size=1))
     bench.results(bench.sample(bench.plain_model, latent=video))
+
+
+def low(bench, latent, **settings):
+    """KSamplerAdvanced with the other expert."""
+    node = advanced(bench, latent, **settings)
+    bench.nodes[node[0]]["inputs"]["model"] = bench.model("mova_low")
+    return node
+
+
+@tried("Samplers", "KSamplerAdvanced", "the graph of Wan 2.2: high-noise expert, then low-noise (add_noise disable)")
+def _(bench):
+    first = advanced(bench, ref(bench.given, 2), end_at_step=2, return_with_leftover_noise="enable")
+    second = low(bench, first, start_at_step=2, add_noise="disable")
+    sigmas = core_sigmas(bench, 4)
+    once = bench.joint(bench.plain_model, bench.given, model_low=bench.model("mova_low"), sigmas=sigmas)
+    found, wanted = bench.results(second, ref(once))
+    assert differ(found, wanted) < 1e-5
+
+
+WINDOWS = {"context_overlap": 1, "context_schedule": "standard_static", "context_stride": 1, "closed_loop": False}
+WINDOWS |= {"fuse_method": "pyramid", "freenoise": False, "split_conds_to_windows": False}
+RETAINED = {"cond_retain_index_list": "", "latent_retain_index_list": "", "causal_window_fix": True}
+CONTEXT_NODES = {  # the shorter windows, and those as long as the clip of 3 latent frames
+    "ContextWindowsManual": (2, 3, {"dim": 2, **RETAINED}),
+    "WanContextWindowsManual": (5, 9, {"context_overlap": 4, "retain_first_frame": False}),
+    "LTXVContextWindows": (9, 17, {"context_overlap": 8, "retain_first_frame": False}),
+}
+
+
+def windows(node, short, whole, settings):
+    @tried("Samplers", node, "windows of latent frames, each with its sound; as long as the clip: as without")
+    def _(bench):
+        inputs = {**WINDOWS, **settings}
+        models = [ref(bench.add(node, model=bench.plain_model, context_length=n, **inputs)) for n in (short, whole)]
+        runs = [bench.sample(model) for model in (*models, bench.plain_model)]
+        cut, uncut, plain = bench.results(*runs)
+        assert differ(cut, plain) > 1e-4 and differ(uncut, plain) == 0
+
+
+for context_node, (short, whole, settings) in CONTEXT_NODES.items():
+    windows(context_node, short, whole, settings)
