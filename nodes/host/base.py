@@ -79,9 +79,9 @@ class MOVA(comfy.model_base.BaseModel):
             "latent_shapes": comfy.conds.CONDConstant(shapes),
         }
 
-    def map_context_window_to_modalities(self, frames: list[int], shapes: list, dim: int) -> list[list[int]]:
+    def map_context_window_to_modalities(self, primary_indices: list[int], latent_shapes: list, dim: int) -> list:
         """Asked by the host's context windows: a window's latent frames, and the audio latents that sound in it."""
-        return [frames, context_windows.audio_of(frames, shapes, self.frame_rate)]
+        return [primary_indices, context_windows.audio_of(primary_indices, latent_shapes, self.frame_rate)]
 
     def resize_cond_for_context_window(
         self, cond_key: str, cond_value: Any, window: Any, *args: Any, **kwargs: Any

@@ -47,7 +47,7 @@ CALLED_BACK = (
     ("comfy.samplers.KSAMPLER.sample", "sampler_function", "nodes/joint.py", "Handover.run"),
     ("comfy.samplers.KSAMPLER.sample", "callback", "nodes/preview.py", "after"),
     ("latent_preview.Latent2RGBPreviewer.decode_latent_to_preview", "latent_rgb_factors_reshape",
-     "nodes/latent_format.py", "MovaLatents.video_of"),
+     "nodes/latent_format.py", "MovaLatents.frames_of"),
 )  # fmt: skip
 
 
