@@ -28,8 +28,20 @@ class Conditioner(nn.Module):
         context_rotation: Rotation | None = None,
     ) -> Tensor:
         """x [B, L, dim], y [B, S, context_dim] -> what to add to x, [B, L, dim]."""
-        out: Tensor = self.inner(x, self.y_norm(y), attention, rotation, context_rotation)
+        out: Tensor = self.inner(
+            x, self.y_norm(y), attention=attention, rotation=rotation, context_rotation=context_rotation
+        )
         return out
+
+
+class ByLayer(nn.ModuleDict):
+    """Modules by a layer's number or its name: ComfyUI's bypass LoRA loaders look up "0" as 0."""
+
+    def __getitem__(self, layer: int | str) -> nn.Module:
+        return super().__getitem__(str(layer))
+
+    def __contains__(self, layer: object) -> bool:
+        return super().__contains__(str(layer))
 
 
 class Bridge(nn.Module):
@@ -40,10 +52,8 @@ class Bridge(nn.Module):
         self.config = config
         video, audio, head = config.visual_hidden_dim, config.audio_hidden_dim, config.head_dim
 
-        def conditioners(dim: int, context_dim: int) -> nn.ModuleDict:
-            return nn.ModuleDict(
-                {str(i): Conditioner(dim, context_dim, head, operations, **factory) for i in config.layers}
-            )
+        def conditioners(dim: int, context_dim: int) -> ByLayer:
+            return ByLayer({str(i): Conditioner(dim, context_dim, head, operations, **factory) for i in config.layers})
 
         self.audio_to_video_conditioners = conditioners(video, audio)
         self.video_to_audio_conditioners = conditioners(audio, video)
@@ -59,10 +69,9 @@ class Bridge(nn.Module):
         v2a_scale: float,
     ) -> None:
         """Update video [B, L, video dim] and audio [B, S, audio dim] in place, each from the other's old state."""
-        name = str(layer)
-        if name not in self.audio_to_video_conditioners:
+        if layer not in self.audio_to_video_conditioners:
             return
-        to_video, to_audio = self.audio_to_video_conditioners[name], self.video_to_audio_conditioners[name]
+        to_video, to_audio = self.audio_to_video_conditioners[layer], self.video_to_audio_conditioners[layer]
         video_rotation, audio_rotation = rotations
         # A direction whose scale is 0 adds nothing and is not computed. The small update waits for the large one.
         update = to_audio(audio, video, attention, audio_rotation, video_rotation) if v2a_scale else None
