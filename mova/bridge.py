@@ -34,6 +34,18 @@ class Conditioner(nn.Module):
         return out
 
 
+# How much a direction of the bridge brings; a tensor [] where torch.compile must not take it for a constant.
+Scale = float | Tensor
+
+
+def is_off(scale: Scale) -> bool:
+    return not isinstance(scale, Tensor) and scale == 0
+
+
+def add_scaled_(x: Tensor, update: Tensor, scale: Scale) -> Tensor:
+    return x.addcmul_(update, scale.to(x.dtype)) if isinstance(scale, Tensor) else x.add_(update, alpha=scale)
+
+
 class ByLayer(nn.ModuleDict):
     """Modules by a layer's number or its name: ComfyUI's bypass LoRA loaders look up "0" as 0."""
 
@@ -65,8 +77,8 @@ class Bridge(nn.Module):
         audio: Tensor,
         attention: Attention,
         rotations: tuple[Rotation | None, Rotation | None],
-        a2v_scale: float,
-        v2a_scale: float,
+        a2v_scale: Scale,
+        v2a_scale: Scale,
     ) -> None:
         """Update video [B, L, video dim] and audio [B, S, audio dim] in place, each from the other's old state."""
         if layer not in self.audio_to_video_conditioners:
@@ -74,8 +86,8 @@ class Bridge(nn.Module):
         to_video, to_audio = self.audio_to_video_conditioners[layer], self.video_to_audio_conditioners[layer]
         video_rotation, audio_rotation = rotations
         # A direction whose scale is 0 adds nothing and is not computed. The small update waits for the large one.
-        update = to_audio(audio, video, attention, audio_rotation, video_rotation) if v2a_scale else None
-        if a2v_scale:
-            video.add_(to_video(video, audio, attention, video_rotation, audio_rotation), alpha=a2v_scale)
+        update = None if is_off(v2a_scale) else to_audio(audio, video, attention, audio_rotation, video_rotation)
+        if not is_off(a2v_scale):
+            add_scaled_(video, to_video(video, audio, attention, video_rotation, audio_rotation), a2v_scale)
         if update is not None:
-            audio.add_(update, alpha=v2a_scale)
+            add_scaled_(audio, update, v2a_scale)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import Attention, sdpa
-from .bridge import Bridge
+from .bridge import Bridge, Scale
 from .config import MovaConfig
 from .rope import Rotation, TurnPairs, time_table, tower_table, turn_halves, video_times
 from .tower import BlockInput, Tower, run_block
@@ -52,7 +52,7 @@ class Layer:
     time: Tensor  # embedded timestep [B, video dim]
     video: BlockInput
     audio: BlockInput
-    bridge: tuple[Attention, tuple[Rotation | None, Rotation | None], float, float]
+    bridge: tuple[Attention, tuple[Rotation | None, Rotation | None], Scale, Scale]
 
     def __call__(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         block, others = self.model.blocks[self.index], self.model.audio_dit.blocks
@@ -128,8 +128,8 @@ class JointModel(Tower):
         audio_timestep: Tensor,
         context: Tensor | Text,
         fps: float = 24.0,
-        a2v_scale: float = 1.0,
-        v2a_scale: float = 1.0,
+        a2v_scale: Scale = 1.0,
+        v2a_scale: Scale = 1.0,
         attention: Attention | Attentions | None = None,
         run_layer: RunLayer = run_layer,
         rotations: Rotations | None = None,

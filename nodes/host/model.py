@@ -1,5 +1,6 @@
 """The joint model as ComfyUI calls its diffusion models: what people plug in finds its place around each layer."""
 
+from dataclasses import dataclass, fields
 from typing import Any
 
 import comfy.ops
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from ...mova import JointModel, MovaConfig
 from ...mova.audio_shift import shift_audio
+from ...mova.bridge import Scale
 from ...mova.joint import Attentions, Layer, Rotations, RunLayer
 from ...mova.layers import CrossAttention, patches
 from ...mova.rope import TurnPairs
@@ -20,6 +22,26 @@ try:  # fetches weights ahead of the layers that need them, where the host has d
     from comfy import model_prefetch
 except ImportError:
     model_prefetch = None
+
+
+@dataclass
+class Settings:
+    """What a conditioning says of the two towers: numbers that torch.compile must not take for constants.
+
+    It would compile the model anew for each. (Nor can they be in transformer_options, whose first values it keeps.)
+    """
+
+    audio_shift_ratio: float = 1.0  # see mova/audio_shift.py
+    a2v_scale: float = 1.0
+    v2a_scale: float = 1.0
+
+    def held(self, compiled: bool, device: torch.device) -> tuple[Scale, Scale, Scale]:
+        """The numbers; for compiled code as tensors, but for the scales that turn a direction of the bridge off."""
+        ratio, *scales = self.audio_shift_ratio, self.a2v_scale, self.v2a_scale
+        if not compiled:
+            return ratio, *scales
+        a2v, v2a = (torch.tensor(scale, device=device) if scale else 0.0 for scale in scales)
+        return torch.tensor(ratio, device=device), a2v, v2a
 
 
 class HostModel(JointModel):
@@ -76,16 +98,15 @@ class HostModel(JointModel):
         transformer_options: dict[str, Any],
         condition: Tensor,
         frame_rate: float = 24.0,
-        audio_shift_ratio: float = 1.0,
-        a2v_scale: float = 1.0,
-        v2a_scale: float = 1.0,
-        **_: Any,
+        settings: Settings | None = None,
+        **named: float,
     ) -> list[Tensor]:
-        """condition [B, 20, T, H, W]: mask and image latents; for audio_shift_ratio see mova/audio_shift.py.
+        """condition [B, 20, T, H, W]: mask and image latents. Settings may be named, too.
 
         clip_fea and time_dim_concat are of the host's Wan, and of no use here.
         """
-        audio, audio_timestep, finish = shift_audio(x[1], timestep, audio_shift_ratio)
+        if settings is None:
+            settings = Settings(*(named.get(field.name, field.default) for field in fields(Settings)))
         latents = torch.cat([x[0], condition], dim=1)
         patch = self.config.patch_size
         grid = torch.Size(n // p for n, p in zip(latents.shape[2:], patch, strict=True))
@@ -93,7 +114,9 @@ class HostModel(JointModel):
         transformer_options["total_blocks"] = len(self.blocks)
         transformer_options["block_type"] = "double"
         used = attentions(transformer_options)
-        rotations, hooks = self.prepare(grid, audio.shape[-1], frame_rate, latents.device, transformer_options)
+        compiled, size = torch.compiler.is_compiling(), (grid, x[1].shape[-1], frame_rate, latents.device)
+        rotations, hooks, (ratio, a2v_scale, v2a_scale) = self.prepare(compiled, size, settings, transformer_options)
+        audio, audio_timestep, finish = shift_audio(x[1], timestep, ratio)
         video, audio = super().forward(
             latents,
             audio,
@@ -111,16 +134,22 @@ class HostModel(JointModel):
 
     @torch.compiler.disable  # computed on the processor: torch.compile would want a C++ compiler for it
     def prepare(
-        self, grid: tuple[int, ...], length: int, fps: float, device: torch.device, transformer_options: dict[str, Any]
-    ) -> tuple[Rotations, Hooks]:
-        """What is the same in all layers, and what others have plugged into some of them."""
-        rotations = self.rotations(grid, length, fps, device)
+        self,
+        compiled: bool,
+        size: tuple[tuple[int, ...], int, float, torch.device],
+        settings: Settings,
+        transformer_options: dict[str, Any],
+    ) -> tuple[Rotations, Hooks, tuple[Scale, Scale, Scale]]:
+        """What is the same in all layers, and what others have plugged into some of them. size: as of rotations."""
+        rotations = self.rotations(*size)
+        grid, _, _, device = size
         rope_options = transformer_options.get("rope_options")
         table = plugged_table(self.rope_embedder, rope_options, grid, self.config.head_dim, device)
         if table is not None:
             rotations = rotations._replace(video=TurnPairs(table))
         turns = rotations.video, rotations.audio
-        return rotations, find(self.blocks, self.audio_dit.blocks, turns, transformer_options)
+        hooks = find(self.blocks, self.audio_dit.blocks, turns, transformer_options)
+        return rotations, hooks, settings.held(compiled, device)
 
     def layer_runner(
         self, transformer_options: dict[str, Any], latents: Tensor, used: Attentions, hooks: Hooks

@@ -1,0 +1,68 @@
+"""torch.compile through the host's sampler: the core's way (the whole model) and KJNodes' (block by block)."""
+
+import json
+
+import pytest
+from inside import run_inside
+
+COMPILED = """
+import json
+from dataclasses import asdict
+import comfy.nested_tensor
+import comfy.sample
+from comfy_api.torch_helpers import set_torch_compile_wrapper
+from comfy_extras.nodes_model_advanced import ModelSamplingSD3
+from torch._dynamo.utils import counters
+from pack.mova import JointModel, tiny
+from pack.nodes.host.family import register
+from pack.nodes.loaders import Expert, build_expert
+
+register()
+state = tiny.random_state(JointModel(tiny.CONFIG, device="meta"), torch.Generator().manual_seed(0))
+model = build_expert(Expert("tiny", state, asdict(tiny.CONFIG), {}), "default")
+latent = comfy.nested_tensor.NestedTensor([torch.zeros(1, 16, 2, 4, 4), torch.zeros(1, 128, 11)])
+text = torch.randn(1, 7, 4096)
+
+
+def sample(model, seed, cfg, shift, **said):
+    entries = {"concat_mask": torch.ones(1, 4, 2, 4, 4), "concat_latent_image": torch.zeros(1, 16, 2, 4, 4)}
+    given = [[text, {**entries, "frame_rate": 24.0, **{f"mova_{name}": value for name, value in said.items()}}]]
+    (model,) = ModelSamplingSD3().patch(model, shift)
+    noise = comfy.sample.prepare_noise(latent, seed)
+    return comfy.sample.sample(
+        model, noise, 1, cfg, "euler", "simple", given, given, latent, seed=seed, disable_pbar=True
+    ).unbind()
+
+
+def guards(entries):
+    # As comfy_extras/nodes_torch_compile.py and KJNodes' TorchCompileModelAdvanced.
+    return ["transformer_options" not in guard.name for guard in entries]
+
+
+blocks = [f"diffusion_model.blocks.{i}" for i in range(3)]
+keys, options = {
+    "whole": (["diffusion_model"], {"guard_filter_fn": guards}),
+    "blocks": (blocks, {"guard_filter_fn": guards}),
+    "blocks, all guards": (blocks, None),  # as TorchCompileModelWanVideoV2
+}[arguments[0]]
+compiled = model.clone()
+set_torch_compile_wrapper(model=compiled, backend="eager", keys=keys, options=options)
+graphs = []
+for run in (
+    dict(seed=1, cfg=5.0, shift=5.0),
+    dict(seed=2, cfg=3.0, shift=4.0, a2v_scale=0.5),
+    dict(seed=3, cfg=2.0, shift=3.0, a2v_scale=0.25, v2a_scale=0.75, audio_shift_ratio=0.4),
+):
+    found = sample(compiled, **run)
+    graphs.append(counters["stats"]["unique_graphs"])
+for one, other in zip(found, sample(model, **run)):
+    assert (one - other).abs().max() < 0.05 * other.abs().max()  # bf16
+print(json.dumps(graphs))
+"""
+
+
+@pytest.mark.parametrize("way", ["whole", "blocks", "blocks, all guards"])
+def test_a_compiled_model_is_not_compiled_again_for_other_settings(host_place, way):
+    """Seed, cfg, shift, a sound's shift of its own, the bridge's scales: the first run's graphs do for all."""
+    first, *others = json.loads(run_inside(host_place, COMPILED, way).splitlines()[-1])
+    assert first > 0 and others == [first, first]
