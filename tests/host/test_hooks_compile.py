@@ -1,9 +1,15 @@
 """torch.compile through the host's sampler: the core's way (the whole model) and KJNodes' (block by block)."""
 
 import json
+import os
+import time
 
+import client
 import pytest
+from bench import Bench, differ
+from graphs import ref
 from inside import run_inside
+from packs import pack_server
 
 COMPILED = """
 import json
@@ -66,3 +72,39 @@ def test_a_compiled_model_is_not_compiled_again_for_other_settings(host_place, w
     """Seed, cfg, shift, a sound's shift of its own, the bridge's scales: the first run's graphs do for all."""
     first, *others = json.loads(run_inside(host_place, COMPILED, way).splitlines()[-1])
     assert first > 0 and others == [first, first]
+
+
+BLOCKS = {"backend": "inductor", "fullgraph": False, "mode": "default", "dynamo_cache_size_limit": 64}
+ADVANCED = {**BLOCKS, "dynamic": "false", "compile_transformer_blocks_only": True, "debug_compile_keys": False}
+WAYS = {
+    "TorchCompileModelAdvanced": ADVANCED,
+    "TorchCompileModelWanVideoV2": {**BLOCKS, "dynamic": False, "compile_transformer_blocks_only": True},
+    "TorchCompileModel": {"backend": "inductor"},
+}
+
+
+@pytest.mark.skipif(not os.environ.get("MOVA_SLOW_TESTS"), reason="takes minutes: set MOVA_SLOW_TESTS=1")
+def test_the_nodes_compile_once_and_give_the_same(host_place, tmp_path_factory, monkeypatch):
+    """With inductor, as people have it. Prints the seconds of a first run, of one with other settings, and without."""
+    monkeypatch.setenv("TORCH_LOGS", "recompiles")
+    monkeypatch.setattr(client, "RUN_SECONDS", 1200)
+    with pack_server(host_place, tmp_path_factory.mktemp("compile"), "ComfyUI-KJNodes") as server:
+
+        def run(node, inputs, **settings):
+            bench, start = Bench(server), time.monotonic()
+            model = ref(bench.add(node, model=bench.plain_model, **inputs)) if node else bench.plain_model
+            (found,) = bench.results(bench.sample(model, **settings))
+            return found, time.monotonic() - start
+
+        given = {"seed": 1, "cfg": 5.0}, {"seed": 2, "cfg": 3.0}
+        run(None, {}, **given[0])  # loads the model
+        plain = [run(None, {}, **settings) for settings in given]
+        for node, inputs in WAYS.items():
+            seconds, logged = [], []
+            for settings, (wanted, _) in zip(given, plain, strict=True):
+                found, took = run(node, inputs, **settings)
+                seconds.append(round(took, 1))
+                assert differ(found, wanted) < 1e-4, node
+                logged.append(len(server.logged()))
+            print(f"{node}: {seconds}, without {plain[1][1]:.1f}", flush=True)
+            assert "Recompiling" not in server.logged()[logged[0] :], node
