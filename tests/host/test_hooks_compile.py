@@ -5,11 +5,12 @@ import os
 import time
 
 import client
+import conftest
 import pytest
 from bench import Bench, differ
-from graphs import ref
+from graphs import ref, write_files
 from inside import run_inside
-from packs import pack_server
+from packs import pack
 
 COMPILED = """
 import json
@@ -83,28 +84,39 @@ WAYS = {
 }
 
 
-@pytest.mark.skipif(not os.environ.get("MOVA_SLOW_TESTS"), reason="takes minutes: set MOVA_SLOW_TESTS=1")
-def test_the_nodes_compile_once_and_give_the_same(host_place, tmp_path_factory, monkeypatch):
-    """With inductor, as people have it. Prints the seconds of a first run, of one with other settings, and without."""
+@pytest.fixture
+def compiling(host_place, tmp_path, monkeypatch):
+    """A server that says in its log when something is compiled again; with the attention that graphics cards have."""
     monkeypatch.setenv("TORCH_LOGS", "recompiles")
     monkeypatch.setattr(client, "RUN_SECONDS", 1200)
-    with pack_server(host_place, tmp_path_factory.mktemp("compile"), "ComfyUI-KJNodes") as server:
+    server = client.Server(*host_place, tmp_path, "--use-pytorch-cross-attention")
+    server.add_pack("ComfyUI-KJNodes", pack("ComfyUI-KJNodes"))
+    server.add_pack("comfyui-mova", conftest.HERE.parents[1])
+    server.add_pack("probe", conftest.HERE / "probe")
+    write_files(server.base)
+    yield server.start()
+    server.stop()
 
-        def run(node, inputs, **settings):
-            bench, start = Bench(server), time.monotonic()
-            model = ref(bench.add(node, model=bench.plain_model, **inputs)) if node else bench.plain_model
-            (found,) = bench.results(bench.sample(model, **settings))
-            return found, time.monotonic() - start
 
-        given = {"seed": 1, "cfg": 5.0}, {"seed": 2, "cfg": 3.0}
-        run(None, {}, **given[0])  # loads the model
-        plain = [run(None, {}, **settings) for settings in given]
-        for node, inputs in WAYS.items():
-            seconds, logged = [], []
-            for settings, (wanted, _) in zip(given, plain, strict=True):
-                found, took = run(node, inputs, **settings)
-                seconds.append(round(took, 1))
-                assert differ(found, wanted) < 1e-4, node
-                logged.append(len(server.logged()))
-            print(f"{node}: {seconds}, without {plain[1][1]:.1f}", flush=True)
-            assert "Recompiling" not in server.logged()[logged[0] :], node
+@pytest.mark.skipif(not os.environ.get("MOVA_SLOW_TESTS"), reason="takes minutes: set MOVA_SLOW_TESTS=1")
+def test_the_nodes_compile_once_and_give_the_same(compiling):
+    """With inductor, as people have it. Prints the seconds of a first run, of one with other settings, and without."""
+
+    def run(node, inputs, **settings):
+        bench, start = Bench(compiling), time.monotonic()
+        model = ref(bench.add(node, model=bench.plain_model, **inputs)) if node else bench.plain_model
+        (found,) = bench.results(bench.sample(model, **settings))
+        return found, time.monotonic() - start
+
+    given = {"seed": 1, "cfg": 5.0}, {"seed": 2, "cfg": 3.0}
+    run(None, {}, **given[0])  # loads the model
+    plain = [run(None, {}, **settings) for settings in given]
+    for node, inputs in WAYS.items():
+        seconds, logged = [], []
+        for settings, (wanted, _) in zip(given, plain, strict=True):
+            found, took = run(node, inputs, **settings)
+            seconds.append(round(took, 1))
+            assert differ(found, wanted) < 1e-4, node
+            logged.append(len(compiling.logged()))
+        print(f"{node}: {seconds}, without {plain[1][1]:.1f}", flush=True)
+        assert "Recompiling" not in compiling.logged()[logged[0] :], node
