@@ -28,8 +28,32 @@ class Conditioner(nn.Module):
         context_rotation: Rotation | None = None,
     ) -> Tensor:
         """x [B, L, dim], y [B, S, context_dim] -> what to add to x, [B, L, dim]."""
-        out: Tensor = self.inner(x, self.y_norm(y), attention, rotation, context_rotation)
+        out: Tensor = self.inner(
+            x, self.y_norm(y), attention=attention, rotation=rotation, context_rotation=context_rotation
+        )
         return out
+
+
+# How much a direction of the bridge brings; a tensor [] where torch.compile must not take it for a constant.
+Scale = float | Tensor
+
+
+def is_off(scale: Scale) -> bool:
+    return not isinstance(scale, Tensor) and scale == 0
+
+
+def add_scaled_(x: Tensor, update: Tensor, scale: Scale) -> Tensor:
+    return x.addcmul_(update, scale.to(x.dtype)) if isinstance(scale, Tensor) else x.add_(update, alpha=scale)
+
+
+class ByLayer(nn.ModuleDict):
+    """Modules by a layer's number or its name: ComfyUI's bypass LoRA loaders look up "0" as 0."""
+
+    def __getitem__(self, layer: int | str) -> nn.Module:
+        return super().__getitem__(str(layer))
+
+    def __contains__(self, layer: object) -> bool:
+        return super().__contains__(str(layer))
 
 
 class Bridge(nn.Module):
@@ -40,10 +64,8 @@ class Bridge(nn.Module):
         self.config = config
         video, audio, head = config.visual_hidden_dim, config.audio_hidden_dim, config.head_dim
 
-        def conditioners(dim: int, context_dim: int) -> nn.ModuleDict:
-            return nn.ModuleDict(
-                {str(i): Conditioner(dim, context_dim, head, operations, **factory) for i in config.layers}
-            )
+        def conditioners(dim: int, context_dim: int) -> ByLayer:
+            return ByLayer({str(i): Conditioner(dim, context_dim, head, operations, **factory) for i in config.layers})
 
         self.audio_to_video_conditioners = conditioners(video, audio)
         self.video_to_audio_conditioners = conditioners(audio, video)
@@ -55,18 +77,17 @@ class Bridge(nn.Module):
         audio: Tensor,
         attention: Attention,
         rotations: tuple[Rotation | None, Rotation | None],
-        a2v_scale: float,
-        v2a_scale: float,
+        a2v_scale: Scale,
+        v2a_scale: Scale,
     ) -> None:
         """Update video [B, L, video dim] and audio [B, S, audio dim] in place, each from the other's old state."""
-        name = str(layer)
-        if name not in self.audio_to_video_conditioners:
+        if layer not in self.audio_to_video_conditioners:
             return
-        to_video, to_audio = self.audio_to_video_conditioners[name], self.video_to_audio_conditioners[name]
+        to_video, to_audio = self.audio_to_video_conditioners[layer], self.video_to_audio_conditioners[layer]
         video_rotation, audio_rotation = rotations
         # A direction whose scale is 0 adds nothing and is not computed. The small update waits for the large one.
-        update = to_audio(audio, video, attention, audio_rotation, video_rotation) if v2a_scale else None
-        if a2v_scale:
-            video.add_(to_video(video, audio, attention, video_rotation, audio_rotation), alpha=a2v_scale)
+        update = None if is_off(v2a_scale) else to_audio(audio, video, attention, audio_rotation, video_rotation)
+        if not is_off(a2v_scale):
+            add_scaled_(video, to_video(video, audio, attention, video_rotation, audio_rotation), a2v_scale)
         if update is not None:
-            audio.add_(update, alpha=v2a_scale)
+            add_scaled_(audio, update, v2a_scale)

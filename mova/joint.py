@@ -4,16 +4,17 @@ Its state dict is the checkpoint: the video tower's names at the root, `audio_di
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .attention import Attention, sdpa
-from .bridge import Bridge
+from .bridge import Bridge, Scale
 from .config import MovaConfig
-from .rope import Rotation, Window, bridge_times, time_table, tower_table, turn_halves, turn_pairs
-from .tower import BlockInput, Tower
+from .rope import Rotation, TurnPairs, Window, bridge_times, time_table, tower_table, turn_halves
+from .tower import BlockInput, Tower, run_block
 
 
 class Text(NamedTuple):
@@ -26,13 +27,42 @@ class Text(NamedTuple):
 class Rotations(NamedTuple):
     """The rotary embeddings of one clip size: each tower's own, and (video, audio) for the bridge."""
 
-    video: Rotation
-    audio: Rotation
+    video: TurnPairs
+    audio: TurnPairs
     bridge: tuple[Rotation | None, Rotation | None]
 
 
-# (block index, one layer of both towers, video tokens, audio tokens) -> their new values.
-Layer = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+class Attentions(NamedTuple):
+    """Who attends where, for hosts that tell the three apart."""
+
+    video: Attention
+    audio: Attention
+    bridge: Attention
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer: the bridge, then a block of each tower. Called with video and audio tokens, it updates them in place.
+
+    A host may call one with other inputs (dataclasses.replace).
+    """
+
+    index: int
+    model: "JointModel"
+    time: Tensor  # embedded timestep [B, video dim]
+    video: BlockInput
+    audio: BlockInput
+    bridge: tuple[Attention, tuple[Rotation | None, Rotation | None], Scale, Scale]
+
+    def __call__(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        block, others = self.model.blocks[self.index], self.model.audio_dit.blocks
+        if self.index >= len(others):
+            return run_block(block, video, self.video), audio
+        self.model.dual_tower_bridge(self.index, video, audio, *self.bridge)
+        return run_block(block, video, self.video), run_block(others[self.index], audio, self.audio)
+
+
+# (layer index, the layer, video tokens, audio tokens) -> their new values.
 RunLayer = Callable[[int, Layer, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -87,7 +117,7 @@ class JointModel(Tower):
                 tower_table(grid, self.config.head_dim, device),
                 tower_table((length,), self.audio_dit.config.head_dim, device),
             )
-            self.last_rotations = key, Rotations(turn_pairs(towers[0]), turn_pairs(towers[1]), cross)
+            self.last_rotations = key, Rotations(TurnPairs(towers[0]), TurnPairs(towers[1]), cross)
         return self.last_rotations[1]
 
     def forward(
@@ -98,38 +128,35 @@ class JointModel(Tower):
         audio_timestep: Tensor,
         context: Tensor | Text,
         fps: float | Window = 24.0,
-        a2v_scale: float = 1.0,
-        v2a_scale: float = 1.0,
-        attention: Attention | None = None,
+        a2v_scale: Scale = 1.0,
+        v2a_scale: Scale = 1.0,
+        attention: Attention | Attentions | None = None,
         run_layer: RunLayer = run_layer,
+        rotations: Rotations | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Flow velocities (noise - data) of both modalities.
 
         video [B, 36, T, H, W]: 16 noisy latent channels, 4 mask, 16 condition; audio [B, 128, L]; timesteps [B] in
         0..1000; context: UMT5 features [B, tokens, text], or embed_text of them; fps: of the clip, or which part of it
-        this is; the scales weigh what the bridge
-        brings from audio to video and from video to audio. Returns [B, 16, T, H, W] and [B, 128, L].
+        this is; the scales weigh what the bridge brings from audio to video and from video to audio; rotations: others
+        than the model's own. Returns [B, 16, T, H, W] and [B, 128, L].
         """
         attention = attention or self.attention
+        attend = attention if isinstance(attention, Attentions) else Attentions(attention, attention, attention)
         text = context if isinstance(context, Text) else self.embed_text(context)
         dtype = text.video.dtype
         video_time, video_modulation = self.embed_time(video_timestep, dtype)
         audio_time, audio_modulation = self.audio_dit.embed_time(audio_timestep, dtype)
         video, video_grid = self.patchify(video.to(dtype))
         audio, audio_grid = self.audio_dit.patchify(audio.to(dtype))
-        rotations = self.rotations(video_grid, audio_grid[0], fps, video.device)
-        video_input = BlockInput(text.video, video_modulation, rotations.video, attention)
-        audio_input = BlockInput(text.audio, audio_modulation, rotations.audio, attention)
-
-        for i, block in enumerate(self.blocks):
-
-            def layer(video: Tensor, audio: Tensor, i: int = i, block: nn.Module = block) -> tuple[Tensor, Tensor]:
-                if i >= len(self.audio_dit.blocks):
-                    return block(video, video_input), audio
-                self.dual_tower_bridge(i, video, audio, attention, rotations.bridge, a2v_scale, v2a_scale)
-                return block(video, video_input), self.audio_dit.blocks[i](audio, audio_input)
-
-            video, audio = run_layer(i, layer, video, audio)
+        rotations = rotations or self.rotations(video_grid, audio_grid[0], fps, video.device)
+        bridge = attend.bridge, rotations.bridge, a2v_scale, v2a_scale
+        inputs = (
+            BlockInput(text.video, video_modulation, rotations.video, attend.video),
+            BlockInput(text.audio, audio_modulation, rotations.audio, attend.audio),
+        )
+        for i in range(len(self.blocks)):
+            video, audio = run_layer(i, Layer(i, self, video_time, *inputs, bridge), video, audio)
 
         video = self.unpatchify(self.head(video, video_time), video_grid)
         return video, self.audio_dit.unpatchify(self.audio_dit.head(audio, audio_time), audio_grid)

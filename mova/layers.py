@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import Attention, split_heads
-from .rope import Rotation
+from .attention import Attention, sdpa, split_heads
+from .rope import Rotation, from_wan
 
 # Rows that element-wise work takes at a time: its temporaries stay small beside a whole token tensor. Layers with large
 # weights see all rows at once, so that offloaded or quantised weights are fetched only once.
@@ -71,12 +71,24 @@ def linear_as(layer: nn.Module, x: Tensor, cast: bool) -> Tensor:
     return layer(x)
 
 
+def patches(transformer_options: dict[str, Any] | None, name: str) -> list[Callable[[dict[str, Any]], Any]]:
+    """What packs have plugged into ComfyUI's models under that name ("attn1_patch", "attn2_patch", "double_block")."""
+    found: list[Callable[[dict[str, Any]], Any]] = (transformer_options or {}).get("patches", {}).get(name, [])
+    return found
+
+
 class CrossAttention(nn.Module):
     """Attention from x to a context of another width, with RMSNorm over the full width of q and k."""
 
+    # Attributes that node packs read of ComfyUI's Wan.
+    window_size = (-1, -1)
+    qk_norm = True
+    # What attends when a pack calls this as it would ComfyUI's Wan: by transformer_options. A host puts its own here.
+    attention_of: Callable[[dict[str, Any] | None], Attention] = staticmethod(lambda _: sdpa)
+
     def __init__(self, dim: int, context_dim: int, heads: int, eps: float, operations: Any, **factory: Any) -> None:
         super().__init__()
-        self.num_heads = heads
+        self.dim, self.num_heads, self.head_dim, self.eps = dim, heads, dim // heads, eps
         self.q = operations.Linear(dim, dim, **factory)
         self.k = operations.Linear(context_dim, dim, **factory)
         self.v = operations.Linear(context_dim, dim, **factory)
@@ -88,11 +100,15 @@ class CrossAttention(nn.Module):
         self,
         x: Tensor,
         context: Tensor,
-        attention: Attention,
+        transformer_options: dict[str, Any] | None = None,
+        context_img_len: int | None = None,
+        *,
+        attention: Attention | None = None,
         rotation: Rotation | None = None,
         context_rotation: Rotation | None = None,
     ) -> Tensor:
-        """x [B, L, dim], context [B, S, context_dim] -> [B, L, dim]."""
+        """x [B, L, dim], context [B, S, context_dim] -> [B, L, dim]. Without the names after *, called as Wan's."""
+        attention = attention or self.attention_of(transformer_options)
         k = norm_and_rotate_(self.k(context), self.norm_k, self.num_heads, context_rotation)
         v = self.v(context)
         q = norm_and_rotate_(self.q(x), self.norm_q, self.num_heads, rotation)
@@ -107,18 +123,31 @@ class SelfAttention(CrossAttention):
 
     def __init__(self, dim: int, heads: int, eps: float, operations: Any, **factory: Any) -> None:
         super().__init__(dim, dim, heads, eps, operations, **factory)
-        self.eps = eps
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, shift: Tensor, scale: Tensor, rotation: Rotation, attention: Attention
+        self,
+        x: Tensor,
+        freqs: Rotation | Tensor,
+        transformer_options: dict[str, Any] | None = None,
+        *,
+        modulation: tuple[Tensor, Tensor] | None = None,
+        attention: Attention | None = None,
     ) -> Tensor:
-        """x [B, L, dim], shift, scale [B, 1, dim] -> [B, L, dim]. The norm is done here, so that it can be dropped."""
-        normed = modulated_norm(x, shift, scale, self.eps)
+        """x [B, L, dim], shift and scale [B, 1, dim] -> [B, L, dim]. The norm is done here, so that it can be dropped.
+
+        Without the names after *, called as Wan's: x is already modulated, and freqs are matrices (rope.to_wan).
+        """
+        rotation = from_wan(freqs) if isinstance(freqs, Tensor) else freqs
+        attention = attention or self.attention_of(transformer_options)
+        normed = x if modulation is None else modulated_norm(x, *modulation, self.eps)
         q = norm_and_rotate_(self.q(normed), self.norm_q, self.num_heads, rotation)
         k = norm_and_rotate_(self.k(normed), self.norm_k, self.num_heads, rotation)
         v = self.v(normed)
         del normed
         out = attention(q, k, v, self.num_heads)
+        for patch in patches(transformer_options, "attn1_patch"):
+            heads = {"q": split_heads(q, self.num_heads), "k": split_heads(k, self.num_heads)}
+            out = patch({"x": out, **heads, "transformer_options": transformer_options})
         del q, k, v
         result: Tensor = self.o(out)
         return result

@@ -15,14 +15,26 @@ THETA = 10000.0
 Rotation = Callable[[Tensor, slice], Tensor]
 
 
-def turn_pairs(table: Tensor) -> Rotation:
+@dataclass(frozen=True, eq=False)
+class TurnPairs:
     """Rotation of adjacent pairs by unit complex numbers [L, d / 2]."""
 
-    def rotation(x: Tensor, rows: slice) -> Tensor:
-        pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
-        return torch.view_as_real(pairs * table[rows, None]).flatten(-2)
+    table: Tensor
 
-    return rotation
+    def __call__(self, x: Tensor, rows: slice) -> Tensor:
+        pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+        return torch.view_as_real(pairs * self.table[rows, None]).flatten(-2)
+
+
+def to_wan(table: Tensor) -> Tensor:
+    """Unit complex numbers [L, d / 2] -> the matrices [1, L, 1, d / 2, 2, 2], float32, that ComfyUI's Wan has."""
+    cos, sin = table.real, table.imag
+    return torch.stack([cos, -sin, sin, cos], dim=-1).unflatten(-1, (2, 2))[None, :, None]
+
+
+def from_wan(freqs: Tensor) -> TurnPairs:
+    """The rotation by matrices [1, L, 1, d / 2, 2, 2]."""
+    return TurnPairs(torch.view_as_complex(freqs[0, :, 0, :, :, 0].float().contiguous()))
 
 
 def turn_halves(table: Tensor, repeats: int = 1) -> Rotation:
@@ -37,21 +49,30 @@ def turn_halves(table: Tensor, repeats: int = 1) -> Rotation:
     return rotation
 
 
-def tower_table(grid: tuple[int, ...], head_dim: int, device: torch.device) -> Tensor:
+def axis_positions(grid: tuple[int, ...], scales: tuple[float, ...], shifts: tuple[float, ...]) -> list[Tensor]:
+    """Where the tokens stand on each axis, float64: at shift, shift + scale, ... (1 and 0: their numbers)."""
+    axes = zip(grid, scales, shifts, strict=True)
+    return [shift + scale * torch.arange(length, dtype=torch.float64) for length, scale, shift in axes]
+
+
+def tower_table(
+    grid: tuple[int, ...], head_dim: int, device: torch.device, positions: list[Tensor] | None = None
+) -> Tensor:
     """Unit complex numbers [tokens, head_dim / 2] for the tokens of a (t, h, w) or (length,) grid in row-major order.
 
     On a video grid the head splits into d - 2 * (d // 3) for t and d // 3 for each of h and w. Angles are computed in
-    float64. Source: precompute_freqs_cis of the published code.
+    float64. positions: see axis_positions. Source: precompute_freqs_cis of the published code.
     """
+    positions = positions or axis_positions(grid, (1.0,) * len(grid), (0.0,) * len(grid))
     share = head_dim // len(grid)
     dims = [head_dim - share * (len(grid) - 1)] + [share] * (len(grid) - 1)
     axes = []
-    for axis, (length, dim) in enumerate(zip(grid, dims, strict=True)):
+    for axis, (where, dim) in enumerate(zip(positions, dims, strict=True)):
         frequency = THETA ** (-torch.arange(0, dim - 1, 2, dtype=torch.float64) / dim)
-        angle = torch.outer(torch.arange(length, dtype=torch.float64), frequency)
+        angle = torch.outer(where, frequency)
         turn = torch.polar(torch.ones_like(angle), angle).to(torch.complex64).to(device)
         shape = [1] * len(grid) + [-1]
-        shape[axis] = length
+        shape[axis] = len(where)
         axes.append(turn.view(shape).expand(*grid, -1))
     return torch.cat(axes, dim=-1).flatten(0, -2)
 

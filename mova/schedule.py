@@ -10,7 +10,7 @@ MAX_STEPS = 1_000_000
 MAX_SHIFT = 1e6  # all steps are near pure noise then; far above it, float32 overflows
 
 
-def shifted(base: Tensor, shift: float) -> Tensor:
+def shifted(base: Tensor, shift: float | Tensor) -> Tensor:
     """Spend more steps at high noise: s x / (1 + (s - 1) x)."""
     return shift * base / (1 + (shift - 1) * base)
 

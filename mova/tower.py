@@ -13,27 +13,45 @@ from torch import Tensor, nn
 
 from .attention import Attention
 from .config import TowerConfig
-from .layers import CrossAttention, SelfAttention, gelu_, linear_as, modulated_norm, timestep_sinusoid
-from .rope import Rotation
+from .layers import CrossAttention, SelfAttention, gelu_, linear_as, modulated_norm, patches, timestep_sinusoid
+from .rope import TurnPairs, from_wan
+
+PARTS = "self_attn", "cross_attn", "ffn"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Plugged:
+    """What a host's packs have plugged into a block: these of its parts are called as those of ComfyUI's Wan."""
+
+    parts: frozenset[str]  # of PARTS, and "block": the whole of it
+    freqs: Tensor  # the rotation as matrices (rope.to_wan)
+    transformer_options: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
 class BlockInput:
-    """What every block of a tower gets beside the tokens; the same throughout one forward."""
+    """What every block of a tower gets beside the tokens; the same throughout one forward, but for `plugged`."""
 
     context: Tensor  # embedded text [B, tokens, dim]
     modulation: Tensor  # of the timestep [B, 6, dim]
-    rotation: Rotation
+    rotation: TurnPairs
     attention: Attention
+    plugged: Plugged | None = None
 
 
 class Block(nn.Module):
     """Self-attention, cross-attention to the text, MLP."""
 
+    # Attributes that node packs read of ComfyUI's Wan.
+    window_size = (-1, -1)
+    qk_norm = cross_attn_norm = True
+
     def __init__(self, config: TowerConfig, operations: Any, **factory: Any) -> None:
         super().__init__()
         dim, heads, eps = config.dim, config.num_heads, config.eps
-        self.eps = eps
+        self.dim, self.ffn_dim, self.num_heads, self.eps = dim, config.ffn_dim, heads, eps
+        # For packs that bring a forward of their own; ours are in modulated_norm.
+        self.norm1, self.norm2 = (nn.LayerNorm(dim, eps, elementwise_affine=False) for _ in range(2))
         self.self_attn = SelfAttention(dim, heads, eps, operations, **factory)
         self.cross_attn = CrossAttention(dim, dim, heads, eps, operations, **factory)
         self.norm3 = operations.LayerNorm(dim, eps=eps, **factory)
@@ -44,15 +62,72 @@ class Block(nn.Module):
         )
         self.modulation = nn.Parameter(torch.empty(1, 6, dim, **factory))
 
-    def forward(self, x: Tensor, given: BlockInput) -> Tensor:
-        """Update the tokens x [B, L, dim] in place, and return them."""
+    def forward(self, x: Tensor, given: BlockInput | None = None, **as_wan: Any) -> Tensor:
+        """Update the tokens x [B, L, dim] in place, and return them.
+
+        A pack that has replaced this method may call it as ComfyUI's Wan is called (see wan_input): x stays as it was.
+        """
+        if given is None:
+            x, given = x.clone(), self.wan_input(**as_wan)
         modulation = self.modulation.to(given.modulation) + given.modulation
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation.chunk(6, dim=1)
-        x.addcmul_(self.self_attn(x, shift, scale, given.rotation, given.attention), gate)
-        x.add_(self.cross_attn(self.norm3(x), given.context, given.attention))
-        # Called layer by layer: the norm is dropped before the GELU, which is done in place.
-        hidden = gelu_(self.ffn[0](modulated_norm(x, mlp_shift, mlp_scale, self.eps)))
-        return x.addcmul_(self.ffn[2](hidden), mlp_gate)
+        if given.plugged is not None:
+            return self.as_wan(x, given, given.plugged, (shift, scale, gate, mlp_shift, mlp_scale, mlp_gate))
+        x.addcmul_(self.self_attn(x, given.rotation, modulation=(shift, scale), attention=given.attention), gate)
+        x.add_(self.cross_attn(self.norm3(x), given.context, attention=given.attention))
+        return x.addcmul_(self.mlp(x, mlp_shift, mlp_scale), mlp_gate)
+
+    def mlp(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        """Called layer by layer: the norm is dropped before the GELU, which is done in place."""
+        out: Tensor = self.ffn[2](gelu_(self.ffn[0](modulated_norm(x, shift, scale, self.eps))))
+        return out
+
+    def as_wan(self, x: Tensor, given: BlockInput, plugged: Plugged, modulation: tuple[Tensor, ...]) -> Tensor:
+        """forward, with the parts that others have replaced called as ComfyUI's Wan calls them."""
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation
+        options = {"transformer_options": plugged.transformer_options}
+        if "self_attn" in plugged.parts:
+            out = self.self_attn(modulated_norm(x, shift, scale, self.eps), plugged.freqs, **options)
+        else:
+            out = self.self_attn(x, given.rotation, modulation=(shift, scale), attention=given.attention)
+        x.addcmul_(out, gate)
+        del out
+        if "cross_attn" in plugged.parts:
+            x.add_(self.cross_attn(self.norm3(x), given.context, context_img_len=None, **options))
+        else:
+            x.add_(self.cross_attn(self.norm3(x), given.context, attention=given.attention))
+        for patch in patches(plugged.transformer_options, "attn2_patch"):
+            x = patch({"x": x.clone(), **options}).clone()  # others may keep what they get and give
+        whole = "ffn" in plugged.parts
+        out = (
+            self.ffn(modulated_norm(x, mlp_shift, mlp_scale, self.eps)) if whole else self.mlp(x, mlp_shift, mlp_scale)
+        )
+        return x.addcmul_(out, mlp_gate)
+
+    def wan_input(
+        self,
+        e: Tensor,
+        freqs: Tensor,
+        context: Tensor,
+        transformer_options: dict[str, Any] | None = None,
+        context_img_len: int | None = None,
+    ) -> BlockInput:
+        """The arguments of ComfyUI's Wan: modulation [B, 1, 6, dim], matrices (rope.to_wan), embedded text."""
+        plugged = Plugged(frozenset(PARTS), freqs, transformer_options or {})
+        attention = self.self_attn.attention_of(transformer_options)
+        modulation = e.squeeze(1) if e.ndim == 4 else e
+        return BlockInput(context, modulation, from_wan(freqs), attention, plugged)
+
+
+def run_block(block: nn.Module, x: Tensor, given: BlockInput) -> Tensor:
+    """A block, or what a pack has put in the place of its forward, which is called as ComfyUI's Wan calls it."""
+    plugged = given.plugged
+    if plugged is None or "block" not in plugged.parts:
+        out: Tensor = block(x, given)
+        return out
+    named = {"e": given.modulation[:, None], "freqs": plugged.freqs, "context": given.context}
+    out = block(x, **named, context_img_len=None, transformer_options=plugged.transformer_options)
+    return out.clone()  # the next layer works in place, and the pack may keep what it gave
 
 
 class Head(nn.Module):

@@ -1,18 +1,22 @@
 """The joint model as ComfyUI calls its diffusion models: what people plug in finds its place around each layer."""
 
-from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
-import comfy.ldm.modules.attention as host_attention
 import comfy.ops
 import comfy.patcher_extension
 import torch
 from torch import Tensor, nn
 
 from ...mova import JointModel, MovaConfig
-from ...mova.attention import Attention
 from ...mova.audio_shift import shift_audio
-from ...mova.joint import Layer, Rotations, RunLayer
+from ...mova.bridge import Scale
+from ...mova.joint import Attentions, Layer, Rotations, RunLayer
+from ...mova.layers import CrossAttention, patches
+from ...mova.rope import TurnPairs
+from .attention import attention_of, attentions, say_block
+from .hooks import Hooks, Replacements, after_block, find, plug
+from .rope import OwnEmbedder, plugged_table
 
 try:  # fetches weights ahead of the layers that need them, where the host has dynamic VRAM
     from comfy import model_prefetch
@@ -20,8 +24,30 @@ except ImportError:
     model_prefetch = None
 
 
+@dataclass
+class Settings:
+    """What a conditioning says of the two towers: numbers that torch.compile must not take for constants.
+
+    It would compile the model anew for each. (Nor can they be in transformer_options, whose first values it keeps.)
+    """
+
+    audio_shift_ratio: float = 1.0  # see mova/audio_shift.py
+    a2v_scale: float = 1.0
+    v2a_scale: float = 1.0
+
+    def held(self, compiled: bool, device: torch.device) -> tuple[Scale, Scale, Scale]:
+        """The numbers; for compiled code as tensors, but for the scales that turn a direction of the bridge off."""
+        ratio, *scales = self.audio_shift_ratio, self.a2v_scale, self.v2a_scale
+        if not compiled:
+            return ratio, *scales
+        a2v, v2a = (torch.tensor(scale, device=device) if scale else 0.0 for scale in scales)
+        return torch.tensor(ratio, device=device), a2v, v2a
+
+
 class HostModel(JointModel):
     """The joint model, called as the host calls its diffusion models."""
+
+    model_type = "t2v"  # as packs ask the host's Wan: without picture tokens in the text
 
     def __init__(
         self, mova_config: MovaConfig, dtype: torch.dtype, device: Any = None, operations: Any = None, **_: Any
@@ -33,6 +59,18 @@ class HostModel(JointModel):
         bridge_operations = comfy.ops.manual_cast if operations is comfy.ops.fp8_ops else operations
         super().__init__(mova_config, dtype, device, operations, cast_inputs=False, bridge_operations=bridge_operations)
         self.dtype = dtype
+        # Attributes that packs read of the host's Wan, and the one that they replace.
+        video = mova_config.video_dit
+        self.dim, self.ffn_dim, self.num_heads, self.num_layers = (
+            video.dim, video.ffn_dim, video.num_heads, video.num_layers,
+        )  # fmt: skip
+        self.patch_size, self.in_dim, self.out_dim, self.freq_dim = (
+            video.patch_size, video.in_dim, video.out_dim, video.freq_dim,
+        )  # fmt: skip
+        self.rope_embedder = OwnEmbedder(video.head_dim)
+        for module in self.modules():
+            if isinstance(module, CrossAttention):
+                module.attention_of = attention_of
 
     def forward(
         self,
@@ -47,25 +85,40 @@ class HostModel(JointModel):
         options = {} if transformer_options is None else transformer_options
         wrappers = comfy.patcher_extension.get_all_wrappers(comfy.patcher_extension.WrappersMP.DIFFUSION_MODEL, options)
         executor = comfy.patcher_extension.WrapperExecutor.new_class_executor(self.velocities, self, wrappers)
-        return executor.execute(x, timestep, context, options, **kwargs)
+        # In the order of the host's Wan: wrappers look for transformer_options in the sixth place, or in the last.
+        return executor.execute(x, timestep, context, None, None, options, **kwargs)
 
     def velocities(
         self,
         x: list[Tensor],
         timestep: Tensor,
         context: Tensor,
+        clip_fea: None,
+        time_dim_concat: None,
         transformer_options: dict[str, Any],
         condition: Tensor,
         frame_rate: float = 24.0,
-        audio_shift_ratio: float = 1.0,
-        a2v_scale: float = 1.0,
-        v2a_scale: float = 1.0,
-        **_: Any,
+        settings: Settings | None = None,
+        **named: float,
     ) -> list[Tensor]:
-        """condition [B, 20, T, H, W]: mask and image latents; for audio_shift_ratio see mova/audio_shift.py."""
-        audio, audio_timestep, finish = shift_audio(x[1], timestep, audio_shift_ratio)
+        """condition [B, 20, T, H, W]: mask and image latents. Settings may be named, too.
+
+        clip_fea and time_dim_concat are of the host's Wan, and of no use here.
+        """
+        if settings is None:
+            settings = Settings(*(named.get(field.name, field.default) for field in fields(Settings)))
+        latents = torch.cat([x[0], condition], dim=1)
+        patch = self.config.patch_size
+        grid = torch.Size(n // p for n, p in zip(latents.shape[2:], patch, strict=True))
+        transformer_options["grid_sizes"] = grid
+        transformer_options["total_blocks"] = len(self.blocks)
+        transformer_options["block_type"] = "double"
+        used = attentions(transformer_options)
+        compiled, size = torch.compiler.is_compiling(), (grid, x[1].shape[-1], frame_rate, latents.device)
+        rotations, hooks, (ratio, a2v_scale, v2a_scale) = self.prepare(compiled, size, settings, transformer_options)
+        audio, audio_timestep, finish = shift_audio(x[1], timestep, ratio)
         video, audio = super().forward(
-            torch.cat([x[0], condition], dim=1),
+            latents,
             audio,
             timestep,
             audio_timestep,
@@ -73,40 +126,53 @@ class HostModel(JointModel):
             frame_rate,
             a2v_scale,
             v2a_scale,
-            attention=attention_with(transformer_options),
-            run_layer=self.layer_runner(transformer_options, x[0]),
+            attention=used,
+            run_layer=self.layer_runner(transformer_options, latents, used, hooks),
+            rotations=rotations,
         )
         return [video, finish(audio)]
 
     @torch.compiler.disable  # computed on the processor: torch.compile would want a C++ compiler for it
-    def rotations(self, *args: Any) -> Rotations:
-        """As the model's."""
-        return super().rotations(*args)
+    def prepare(
+        self,
+        compiled: bool,
+        size: tuple[tuple[int, ...], int, float, torch.device],
+        settings: Settings,
+        transformer_options: dict[str, Any],
+    ) -> tuple[Rotations, Hooks, tuple[Scale, Scale, Scale]]:
+        """What is the same in all layers, and what others have plugged into some of them. size: as of rotations."""
+        rotations = self.rotations(*size)
+        grid, _, _, device = size
+        rope_options = transformer_options.get("rope_options")
+        table = plugged_table(self.rope_embedder, rope_options, grid, self.config.head_dim, device)
+        if table is not None:
+            rotations = rotations._replace(video=TurnPairs(table))
+        turns = rotations.video, rotations.audio
+        hooks = find(self.blocks, self.audio_dit.blocks, turns, transformer_options)
+        return rotations, hooks, settings.held(compiled, device)
 
-    def layer_runner(self, transformer_options: dict[str, Any], video: Tensor) -> RunLayer:
-        """What is done around each layer: fetch the next one's weights, and let patches replace it."""
-        patch = self.config.patch_size
-        transformer_options["grid_sizes"] = torch.Size(n // p for n, p in zip(video.shape[2:], patch, strict=True))
-        transformer_options["total_blocks"] = len(self.blocks)
-        transformer_options["block_type"] = "double"
-        replacements = transformer_options.get("patches_replace", {}).get("dit", {})
-        queue = None
+    def layer_runner(
+        self, transformer_options: dict[str, Any], latents: Tensor, used: Attentions, hooks: Hooks
+    ) -> RunLayer:
+        """What is done around each layer: fetch the next one's weights, and call what is plugged in."""
+        functions = transformer_options.get("patches_replace", {}).get("dit", {})
+        replacements, after = Replacements(functions, transformer_options), patches(transformer_options, "double_block")
+        modules, queue, device = [], None, latents.device
         if model_prefetch is not None:
-            queue = model_prefetch.make_prefetch_queue(self.layer_modules(), video.device, transformer_options)
+            modules = self.layer_modules()
+            queue = model_prefetch.make_prefetch_queue(modules, device, transformer_options)
 
         def run_layer(index: int, layer: Layer, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-            transformer_options["block_index"] = index
+            say_block(used, index)
             if queue is not None:
-                model_prefetch.prefetch_queue_pop(queue, video.device, None)
-            replacement = replacements.get(("double_block", index))
-            tokens = (
-                layer(video, audio)
-                if replacement is None
-                else replaced(replacement, layer, video, audio, transformer_options)
-            )
+                model_prefetch.prefetch_queue_pop(queue, device, modules[index])
+            layer = plug(layer, hooks)
+            video, audio = replacements.run(layer, video, audio) if functions else layer(video, audio)
+            if after:
+                video = after_block(after, layer, video, latents, transformer_options)
             if queue is not None and index == len(self.blocks) - 1:
-                model_prefetch.prefetch_queue_pop(queue, video.device, None)
-            return tokens
+                model_prefetch.prefetch_queue_pop(queue, device, None)
+            return video, audio
 
         return run_layer
 
@@ -123,32 +189,3 @@ class HostModel(JointModel):
                     parts.append(side[str(i)])
             layers.append(nn.ModuleList(parts))
         return layers
-
-
-def attention_with(transformer_options: dict[str, Any]) -> Attention:
-    """The host's attention, or what has been plugged in for it."""
-
-    def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-        return host_attention.optimized_attention(q, k, v, heads, transformer_options=transformer_options)
-
-    return attention
-
-
-def replaced(
-    replacement: Callable, layer: Layer, video: Tensor, audio: Tensor, transformer_options: dict[str, Any]
-) -> tuple[Tensor, Tensor]:
-    """Run a patch in place of a layer. It gets Wan's arguments ("img": video tokens) and "audio": audio tokens.
-
-    A patch that knows only of "img" and does not call the layer leaves out the audio's layer, too.
-    """
-    done: dict[str, Tensor] = {"audio": audio}
-
-    def original(args: dict[str, Any]) -> dict[str, Tensor]:
-        # Copies: the layer works in place, and the patch may still need what it passed.
-        img, sound = layer(args["img"].clone(), args.get("audio", audio).clone())
-        done["audio"] = sound
-        return {"img": img, "audio": sound}
-
-    args = {"img": video, "audio": audio, "txt": None, "vec": None, "pe": None}
-    out = replacement({**args, "transformer_options": transformer_options}, {"original_block": original})
-    return out["img"], out.get("audio", done["audio"])

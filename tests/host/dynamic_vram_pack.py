@@ -301,9 +301,9 @@ streamed_at_once = bytes_from_files = 0
 cast = comfy.ops.cast_modules_with_vbar
 
 
-def noted_cast(modules, dtype, *rest):
+def noted_cast(modules, dtype, *rest, **more):
     """What the host fetches: several modules ahead (it then names no dtype), or one at the moment of its use."""
-    stream = cast(modules, dtype, *rest)
+    stream = cast(modules, dtype, *rest, **more)
     found = {module.seed_key: state(module._prefetch) for module in modules}
     events.append(["ahead" if dtype is None else "alone", found])
     return stream

@@ -24,9 +24,11 @@ spec.loader.exec_module(sys.modules["pack"])
 """
 
 
-def run_inside(host_place, script: str) -> str:
-    """What the script prints. It fails as the script does."""
+def run_inside(host_place, script: str, *given: str) -> str:
+    """What the script prints; it finds what is given in `arguments`, and fails as it does."""
     comfyui, python = host_place
-    done = subprocess.run([python, "-c", START + script, str(comfyui)], capture_output=True, text=True, cwd=comfyui)
+    done = subprocess.run(
+        [python, "-c", START + script, str(comfyui), *given], capture_output=True, text=True, cwd=comfyui
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

@@ -129,8 +129,8 @@ changes(
 changes(
     "ScaleROPE",
     "scale_t 2",
+    note="positions of the video; the sound keeps its own, and the bridge the real times",
     **{"scale_x": 1.0, "shift_x": 0.0, "scale_y": 1.0, "shift_y": 0.0, "scale_t": 2.0, "shift_t": 0.0},
-    does_not="it runs without effect: its setting is read by ComfyUI's own Wan code only",
 )
 
 

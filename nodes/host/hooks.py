@@ -1,0 +1,127 @@
+"""What packs plug into the blocks of a model of the host's, found once in each forward."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from ...mova.joint import Layer
+from ...mova.layers import patches
+from ...mova.rope import TurnPairs, from_wan, to_wan
+from ...mova.tower import PARTS, BlockInput, Plugged
+from .attention import HostAttention
+
+
+def is_replaced(module: nn.Module) -> bool:
+    """Whether a pack has put another method in the place of a module's forward, or waits for its calls."""
+    module = getattr(module, "_orig_mod", module)  # as torch.compile leaves it
+    own = getattr(module.forward, "__func__", None) is type(module).forward
+    return not own or bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def replaced_parts(block: nn.Module) -> set[str]:
+    parts = {name for name in PARTS if is_replaced(getattr(block, name))}
+    return parts | {"block"} if is_replaced(block) else parts
+
+
+class Hooks(NamedTuple):
+    """For each block of a tower what is plugged into it; None where nothing is in any."""
+
+    video: list[Plugged | None] | None
+    audio: list[Plugged | None] | None
+
+
+def find(video: Any, audio: Any, turns: tuple[TurnPairs, TurnPairs], transformer_options: dict[str, Any]) -> Hooks:
+    """Look through the blocks of both towers. Attention patches are for the video's, as those of the host's Wan."""
+
+    def tower(blocks: Any, turn: TurnPairs, attn1: bool, attn2: bool) -> list[Plugged | None] | None:
+        found = [frozenset(replaced_parts(block) | ({"self_attn"} if attn1 else set())) for block in blocks]
+        if not any(found) and not attn2:
+            return None
+        freqs = to_wan(turn.table)
+        return [Plugged(parts, freqs, transformer_options) if parts or attn2 else None for parts in found]
+
+    attn1, attn2 = (bool(patches(transformer_options, name)) for name in ("attn1_patch", "attn2_patch"))
+    return Hooks(tower(video, turns[0], attn1, attn2), tower(audio, turns[1], False, False))
+
+
+def plug(layer: Layer, hooks: Hooks) -> Layer:
+    """The layer with what is plugged into its blocks."""
+    video = layer.video if hooks.video is None else replace(layer.video, plugged=hooks.video[layer.index])
+    audio = layer.audio
+    if hooks.audio is not None and layer.index < len(hooks.audio):
+        audio = replace(layer.audio, plugged=hooks.audio[layer.index])
+    return layer if (video, audio) == (layer.video, layer.audio) else replace(layer, video=video, audio=audio)
+
+
+@dataclass
+class Replacements:
+    """patches_replace["dit"]: functions that run in place of a layer. They get the arguments of the host's Wan.
+
+    The rotation is made in Wan's form for the first of them in a forward.
+    """
+
+    functions: dict[tuple[str, int], Callable]
+    transformer_options: dict[str, Any]
+    freqs: Tensor | None = None
+
+    def run(self, layer: Layer, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """One layer. Beside Wan's arguments there is "audio": audio tokens.
+
+        A function that knows only of "img" and does not call the layer leaves out the audio's layer, too.
+        """
+        function = self.functions.get(("double_block", layer.index))
+        if function is None:
+            return layer(video, audio)
+        if self.freqs is None:
+            self.freqs = to_wan(layer.video.rotation.table)
+        given = {"txt": layer.video.context, "vec": layer.video.modulation[:, None], "pe": self.freqs}
+        given["transformer_options"] = self.transformer_options
+        done = {"audio": audio}
+
+        def original(args: dict[str, Any]) -> dict[str, Tensor]:
+            changed = {name: args[name] for name in given if args.get(name, given[name]) is not given[name]}
+            called = replace(layer, video=changed_input(layer.video, **changed)) if changed else layer
+            # Copies: the layer works in place, and the function may still need what it passed.
+            img, done["audio"] = called(args["img"].clone(), args.get("audio", audio).clone())
+            return {"img": img, "audio": done["audio"]}
+
+        out = function({"img": video, "audio": audio, **given}, {"original_block": original})
+        return out["img"].clone(), out.get("audio", done["audio"]).clone()
+
+
+def changed_input(
+    given: BlockInput,
+    txt: Tensor | None = None,
+    vec: Tensor | None = None,
+    pe: Tensor | None = None,
+    transformer_options: dict[str, Any] | None = None,
+) -> BlockInput:
+    """A video block's input with what a pack has passed on in place of what it got."""
+    if txt is not None:
+        given = replace(given, context=txt)
+    if vec is not None:
+        given = replace(given, modulation=vec.squeeze(1) if vec.ndim == 4 else vec)
+    if pe is not None:
+        given = replace(given, rotation=from_wan(pe))
+    if transformer_options is not None:
+        given = replace(given, attention=HostAttention(transformer_options))
+    plugged = given.plugged
+    if plugged is not None:
+        options = plugged.transformer_options if transformer_options is None else transformer_options
+        given = replace(
+            given, plugged=replace(plugged, freqs=plugged.freqs if pe is None else pe, transformer_options=options)
+        )
+    return given
+
+
+def after_block(
+    functions: list[Callable], layer: Layer, video: Tensor, latents: Tensor, transformer_options: dict[str, Any]
+) -> Tensor:
+    """patches["double_block"]: functions that the host's Wan (from v0.32 on) calls with the tokens after each block."""
+    for function in functions:
+        given = {"img": video.clone(), "x": latents, "vec": layer.time[:, None], "block_index": layer.index}
+        out = function({**given, "img_offset": 0, "transformer_options": transformer_options})
+        video = out["img"].clone()  # the next layer works in place, and others may keep what they get and give
+    return video
