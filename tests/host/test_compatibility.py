@@ -25,6 +25,13 @@ variable, the test compares. Each line is a workflow run on a real server, with 
 ends without an error and with the right result; **refuses** quotes what the user is told; **does not work** says why.
 What differs on older versions stands at the end.
 
+Newer versions, up to v0.46, were read and not run: single files of theirs as far as they could be had (previews,
+samplers, model base, patcher, prefetching, audio, Save Video, attention, Wan's model), not all of them and not all of
+one version. Nothing in them breaks the pack as far as was read; `python tests/host/watch.py PATH/TO/ComfyUI` looks in
+a checkout. Known to differ: torchaudio is not required any more (not needed here), pictures of templates are not
+served (the templates are), CUDA graphs of prefetched layers and containers that free q, k, v early are not used by
+MOVA.
+
 "Audio-video" is the latent that MOVA Conditioning makes and that samplers take and give; "video" and "audio" are its
 parts (MOVA Separate Latent).
 """
