@@ -24,7 +24,7 @@ class Plugged:
     """What a host's packs have plugged into a block: these of its parts are called as those of ComfyUI's Wan."""
 
     parts: frozenset[str]  # of PARTS, and "block": the whole of it
-    freqs: Tensor  # the rotation as matrices (rope.to_wan)
+    freqs: Tensor | None  # the rotation as matrices (rope.to_wan); None where no part is given it
     transformer_options: dict[str, Any]
 
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from ..mova.guidance import Guidance, guided
 from . import notice
 from .checks import check_given_noise, check_run, unbound
-from .host.accessory import harmless
 from .latent_format import AudioVideoLatent
 
 # Which of the host's conditionings an evaluation (with text, with bridge) is made with.
@@ -81,7 +80,7 @@ class MovaGuider(comfy.samplers.CFGGuider):
             sampler,
             sigmas,
             denoise_mask=denoise_mask,
-            callback=callback and harmless(self.reporting(callback), "A preview of the sampler"),
+            callback=callback and self.reporting(callback),
             **others,
         )
         return self.scaled(made, self.audio_shift_ratio)

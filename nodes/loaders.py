@@ -19,7 +19,6 @@ from ..mova.folder import EXPERTS
 from ..mova.hub_record import check_one_release
 from ..mova.shorten import short
 from . import notice, released
-from .host.accessory import protect
 from .host.family import CONFIG_PARTS, MovaFamily
 
 NONE = "none"
@@ -66,13 +65,11 @@ def build_expert(read: Expert, weight_dtype: str, disable_dynamic: bool = False)
         dtype = None
     options = {} if dtype is None else {"dtype": dtype, "fp8_optimizations": weight_dtype == FAST}
     try:
-        model = comfy.sd.load_diffusion_model_state_dict(
+        return comfy.sd.load_diffusion_model_state_dict(
             read.state, model_options=options, metadata=metadata, disable_dynamic=disable_dynamic
         )
     except MovaError as error:  # the host's loader knows no path
         raise MovaError(f"{read.where}: {error}") from error
-    protect(model)
-    return model
 
 
 def is_quantised(state: dict[str, Tensor], metadata: dict[str, str]) -> bool:

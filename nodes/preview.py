@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import comfy.latent_formats
-import comfy.model_management
 import comfy.utils
 import latent_preview
 from torch import Tensor
@@ -36,8 +35,6 @@ class Previews:
             return None
         try:
             return self.previewer.decode_latent_to_preview_image("JPEG", video)
-        except comfy.model_management.InterruptProcessingException:
-            raise
         except Exception as error:  # of another model, or memory has run out
             self.do_without(error)
             return self.picture(video)

@@ -1,22 +1,21 @@
 """What only shows a run must not end it: a preview, a progress bar, whoever's they are."""
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
 
-import comfy.model_management
-import comfy.patcher_extension
+import comfy.samplers
 
 from ...mova.errors import first_line
 
-CALLBACK = 5  # its place among the arguments of the host's outer_sample
-KEY = "mova_accessory"
+CALLBACK = 5  # the place of callback among the arguments of the host's outer_sample
 
 
 def harmless(function: Callable[..., Any], what: str) -> Callable[..., Any]:
     """The function, but what it raises is a line in the log, once; `what` it is for stands there.
 
-    The stop button still works: the host raises InterruptProcessingException where it reports progress.
+    The stop button still works: what the host raises for it is no Exception.
     """
     told = False
 
@@ -24,8 +23,6 @@ def harmless(function: Callable[..., Any], what: str) -> Callable[..., Any]:
         nonlocal told
         try:
             return function(*args, **kwargs)
-        except comfy.model_management.InterruptProcessingException:
-            raise
         except Exception as error:  # of any pack: a preview's decoder, a progress hook, a closed connection
             if not told:
                 logging.warning(
@@ -37,16 +34,21 @@ def harmless(function: Callable[..., Any], what: str) -> Callable[..., Any]:
     return call
 
 
-def keep_going(executor: Any, *args: Any, **kwargs: Any) -> Any:
-    """Around the host's outer_sample, for its own samplers, which take a callback of anybody's."""
-    given = list(args)
-    if len(given) > CALLBACK and given[CALLBACK] is not None:
-        given[CALLBACK] = harmless(given[CALLBACK], "A preview of the sampler")
-    return executor(*given, **kwargs)
+def protect(model_class: type) -> None:
+    """Have the host's samplers go on when a preview fails, if they sample a model of this class.
 
+    In the host's guider, since a model that another loader has loaded is asked nothing before the run has begun.
+    """
+    outer_sample = comfy.samplers.CFGGuider.outer_sample
+    if getattr(outer_sample, "protects_mova", False):
+        return
 
-def protect(model: Any) -> None:
-    """Have all samplers of the host go on with this ModelPatcher when a preview fails."""
-    kind = comfy.patcher_extension.WrappersMP.OUTER_SAMPLE
-    if not model.get_wrappers(kind, KEY):
-        model.add_wrapper_with_key(kind, KEY, keep_going)
+    @functools.wraps(outer_sample)
+    def protected(self: Any, *args: Any, **kwargs: Any) -> Any:
+        given = list(args)
+        if isinstance(self.model_patcher.model, model_class) and len(given) > CALLBACK and given[CALLBACK]:
+            given[CALLBACK] = harmless(given[CALLBACK], "A preview of the sampler")
+        return outer_sample(self, *given, **kwargs)
+
+    protected.protects_mova = True  # type: ignore[attr-defined]
+    comfy.samplers.CFGGuider.outer_sample = protected

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ...mova.joint import Attentions
 
+ATTENTION_PATCHES = "attn1_patch", "attn2_patch"
+
 
 @dataclass(frozen=True, eq=False)
 class HostAttention:
@@ -31,8 +33,11 @@ def attentions(transformer_options: dict[str, Any]) -> Attentions:
     """For each place an attention whose overrides can tell where they are: block_type is "audio" or "bridge" there.
 
     In the video tower it is "double", as in the host's Wan; q and k are of one shape in its self-attention only.
+    Patches of attention are for the video alone.
     """
-    others = ({**transformer_options, "block_type": place} for place in ("audio", "bridge"))
+    plugged = transformer_options.get("patches", {})
+    of_all = {name: functions for name, functions in plugged.items() if name not in ATTENTION_PATCHES}
+    others = ({**transformer_options, "patches": of_all, "block_type": place} for place in ("audio", "bridge"))
     return Attentions(HostAttention(transformer_options), *map(HostAttention, others))
 
 

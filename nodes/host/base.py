@@ -94,7 +94,9 @@ class MOVA(comfy.model_base.BaseModel):
 
     def process_latent_out(self, latent: Tensor) -> Tensor:
         """As the host's. It is what a run ends with: the rotary tables, which the host cannot unload, end with it."""
-        self.diffusion_model.last_rotations = None
+        clones = self.current_patcher.get_additional_models_with_key("multigpu") if self.current_patcher else []
+        for model in (self, *(clone.model for clone in clones)):
+            model.diffusion_model.last_rotations = None
         return super().process_latent_out(latent)
 
 

@@ -14,7 +14,7 @@ from ...mova import JointModel, MovaConfig, MovaError, strict_json
 from ...mova.checkpoint import expected_shapes
 from ...mova.config import RELEASED
 from ..latent_format import MovaLatents
-from . import nested
+from . import accessory, nested
 from .base import MOVA
 
 CONFIG_PARTS = ("video_dit", "audio_dit", "dual_tower_bridge")
@@ -112,4 +112,7 @@ def register() -> Path | None:
     if there is None:
         models.insert(0, MovaFamily)
         nested.adopt()
-    return None if there in (None, MovaFamily) else Path(inspect.getfile(there)).parents[2]
+        accessory.protect(MOVA)
+    if there in (None, MovaFamily):
+        return None
+    return next(folder for folder in Path(inspect.getfile(there)).parents if (folder / "mova").is_dir())

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from ...mova.joint import Layer
+from ...mova.joint import Attentions, Layer
 from ...mova.layers import patches
 from ...mova.rope import TurnPairs, from_wan, to_wan
 from ...mova.tower import PARTS, BlockInput, Plugged
-from .attention import HostAttention
+from .attention import ATTENTION_PATCHES, HostAttention
 
 
 def is_replaced(module: nn.Module) -> bool:
@@ -32,18 +32,20 @@ class Hooks(NamedTuple):
     audio: list[Plugged | None] | None
 
 
-def find(video: Any, audio: Any, turns: tuple[TurnPairs, TurnPairs], transformer_options: dict[str, Any]) -> Hooks:
+def find(video: Any, audio: Any, turns: tuple[TurnPairs, TurnPairs], used: Attentions) -> Hooks:
     """Look through the blocks of both towers. Attention patches are for the video's, as those of the host's Wan."""
 
-    def tower(blocks: Any, turn: TurnPairs, attn1: bool, attn2: bool) -> list[Plugged | None] | None:
+    def tower(blocks: Any, turn: TurnPairs, options: dict[str, Any]) -> list[Plugged | None] | None:
+        attn1, attn2 = (bool(patches(options, name)) for name in ATTENTION_PATCHES)
         found = [frozenset(replaced_parts(block) | ({"self_attn"} if attn1 else set())) for block in blocks]
         if not any(found) and not attn2:
             return None
-        freqs = to_wan(turn.table)
-        return [Plugged(parts, freqs, transformer_options) if parts or attn2 else None for parts in found]
+        # As large as a table of the tokens' positions: made only for those who get it.
+        freqs = to_wan(turn.table) if any(parts & {"self_attn", "block"} for parts in found) else None
+        return [Plugged(parts, freqs, options) if parts or attn2 else None for parts in found]
 
-    attn1, attn2 = (bool(patches(transformer_options, name)) for name in ("attn1_patch", "attn2_patch"))
-    return Hooks(tower(video, turns[0], attn1, attn2), tower(audio, turns[1], False, False))
+    options = used.video.transformer_options, used.audio.transformer_options  # type: ignore[attr-defined]
+    return Hooks(tower(video, turns[0], options[0]), tower(audio, turns[1], options[1]))
 
 
 def plug(layer: Layer, hooks: Hooks) -> Layer:
@@ -75,7 +77,9 @@ class Replacements:
         if function is None:
             return layer(video, audio)
         if self.freqs is None:
-            self.freqs = to_wan(layer.video.rotation.table)
+            plugged = layer.video.plugged
+            made = None if plugged is None else plugged.freqs
+            self.freqs = to_wan(layer.video.rotation.table) if made is None else made
         given = {"txt": layer.video.context, "vec": layer.video.modulation[:, None], "pe": self.freqs}
         given["transformer_options"] = self.transformer_options
         done = {"audio": audio}

@@ -115,7 +115,7 @@ class HostModel(JointModel):
         transformer_options["block_type"] = "double"
         used = attentions(transformer_options)
         compiled, size = torch.compiler.is_compiling(), (grid, x[1].shape[-1], frame_rate, latents.device)
-        rotations, hooks, (ratio, a2v_scale, v2a_scale) = self.prepare(compiled, size, settings, transformer_options)
+        rotations, hooks, (ratio, a2v_scale, v2a_scale) = self.prepare(compiled, size, settings, used)
         audio, audio_timestep, finish = shift_audio(x[1], timestep, ratio)
         video, audio = super().forward(
             latents,
@@ -138,17 +138,17 @@ class HostModel(JointModel):
         compiled: bool,
         size: tuple[tuple[int, ...], int, float, torch.device],
         settings: Settings,
-        transformer_options: dict[str, Any],
+        used: Attentions,
     ) -> tuple[Rotations, Hooks, tuple[Scale, Scale, Scale]]:
         """What is the same in all layers, and what others have plugged into some of them. size: as of rotations."""
         rotations = self.rotations(*size)
         grid, _, _, device = size
-        rope_options = transformer_options.get("rope_options")
+        rope_options = used.video.transformer_options.get("rope_options")  # type: ignore[attr-defined]
         table = plugged_table(self.rope_embedder, rope_options, grid, self.config.head_dim, device)
         if table is not None:
             rotations = rotations._replace(video=TurnPairs(table))
         turns = rotations.video, rotations.audio
-        hooks = find(self.blocks, self.audio_dit.blocks, turns, transformer_options)
+        hooks = find(self.blocks, self.audio_dit.blocks, turns, used)
         return rotations, hooks, settings.held(compiled, device)
 
     def layer_runner(

@@ -21,9 +21,16 @@ def guided(graph, given, latent, seed):
     return graph.custom(ref(guider), ref(sigmas), ref(graph.add("RandomNoise", noise_seed=seed)), latent)
 
 
-def ksampler(graph, given, latent, seed):
-    names = {"high_noise": "mova_high.safetensors", "low_noise": "none", "weight_dtype": "default"}
-    return graph.ksampler(ref(graph.add("MOVAModelLoader", **names)), given, latent, seed=seed)
+def core(graph, given, latent, seed):
+    """With nodes of ComfyUI's alone, the loader too."""
+    return graph.ksampler(graph.model("mova_high"), given, latent, seed=seed)
+
+
+def core_custom(graph, given, latent, seed):
+    conds = {"positive": ref(given), "negative": ref(given, 1)}
+    guider = graph.add("CFGGuider", model=graph.model("mova_high"), cfg=2.0, **conds)
+    sigmas = graph.add("MOVAScheduler", steps=3, shift=5.0, denoise=1.0)
+    return graph.custom(ref(guider), ref(sigmas), ref(graph.add("RandomNoise", noise_seed=seed)), latent)
 
 
 def run(server, sample, what, seed):
@@ -42,11 +49,11 @@ def run(server, sample, what, seed):
 @pytest.fixture
 def mended(server, files):
     yield
-    run(server, ksampler, "nothing", next(seeds))
+    run(server, core, "nothing", next(seeds))
 
 
 @pytest.mark.parametrize("what", ["previewer", "progress"])
-@pytest.mark.parametrize("sample", [joint, guided, ksampler])
+@pytest.mark.parametrize("sample", [joint, guided, core, core_custom])
 def test_a_preview_or_a_progress_bar_that_fails_does_not_end_a_run(server, files, mended, sample, what):
     seed = next(seeds)
     found, _, lines = run(server, sample, what, seed)

@@ -116,6 +116,47 @@ def test_an_attention_override_can_tell_the_video_s_self_attention_from_all_othe
     run_inside(host_place, ATTENTIONS)
 
 
+BESIDE_THE_SOUND = (
+    BOTH
+    + """
+calls = []
+
+
+def override(function, q, k, v, heads, **named):
+    calls.append((q.shape[1], named["transformer_options"]["block_type"]))
+    return function(q, k, v, heads, **named)
+
+
+def patch(name):
+    def called(given):
+        calls.append((given["x"].shape[1], name))
+        return given["x"] * 2
+    return called
+
+
+def options():
+    names = "attn1_patch", "attn2_patch"
+    return {"patches": {name: [patch(name)] for name in names}, "optimized_attention_override": override}
+
+
+wanted, before = of_mova(options()), calls
+calls = []
+for part in (mova.audio_dit.blocks[0].self_attn, mova.audio_dit.blocks[1].ffn):
+    part.register_forward_hook(lambda *_: None)
+found = of_mova(options())
+assert calls == before, "other places, or other names for them"
+sound_only = [name for length, name in calls if length == sound.shape[-1]]
+assert sound_only and not {"double", "attn1_patch", "attn2_patch"} & set(sound_only), sound_only
+for one, other in zip(found, wanted):
+    same(one, other)
+"""
+)
+
+
+def test_a_hook_on_a_block_of_the_sound_brings_it_none_of_the_video_s_patches(host_place):
+    run_inside(host_place, BESIDE_THE_SOUND)
+
+
 PREFETCH = (
     BOTH
     + """

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 from conftest import HERE
+from inside import run_inside
 
 PACK = HERE.parents[1]
 
@@ -87,3 +88,24 @@ def test_a_pack_that_is_installed_twice_is_told_where_and_works(host_place, tmp_
         assert server.run(graph.nodes).error is None
     finally:
         server.stop()
+
+
+OLDER_LAYOUT = """
+import comfy.supported_models, importlib.util, pathlib
+from pack.nodes.host.family import register
+
+folder = pathlib.Path(arguments[0])
+(folder / "nodes").mkdir(parents=True)
+(folder / "mova").mkdir()
+(folder / "nodes/host.py").write_text("class MovaFamily: pass")
+spec = importlib.util.spec_from_file_location("older", folder / "nodes/host.py")
+sys.modules["older"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["older"])
+comfy.supported_models.models.insert(0, sys.modules["older"].MovaFamily)
+assert register() == folder, register()
+"""
+
+
+def test_an_older_copy_of_the_pack_is_told_by_its_own_folder(host_place, tmp_path):
+    """Not by the folder of all packs, which nobody should delete."""
+    run_inside(host_place, OLDER_LAYOUT, str(tmp_path / "custom_nodes/ComfyUI-MOVA"))
