@@ -137,6 +137,13 @@ def test_the_three_evaluations_of_bridge_guidance_are_made_on_three_devices(devi
         assert differ(made, joint(devices, unsplit, files)[0]) > 1e-3  # the LoRA does something
 
 
+def test_the_tables_of_a_run_end_with_it_on_every_device(devices):
+    before = len(devices.logged())
+    joint(devices, split)
+    kept = re.findall(r"models that keep their tables: (\d+)", devices.logged()[before:])
+    assert kept and set(kept) == {"0"}, kept
+
+
 def test_two_devices_share_ordinary_guidance_and_a_single_evaluation_stays_on_one(devices):
     wanted, _ = joint(devices, unsplit, bridge_cfg=1.0)
     made, shared = joint(devices, lambda graph, model: split(graph, model, 2), bridge_cfg=1.0)

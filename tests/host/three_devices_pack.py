@@ -6,6 +6,7 @@ the same. What is shared out, built again and put together is the host's own wor
 
 import functools
 import logging
+import weakref
 
 import comfy.model_base
 import comfy.model_management
@@ -19,14 +20,26 @@ def get_all_torch_devices(exclude_current=False):
 
 
 apply_model = comfy.model_base.BaseModel.apply_model
+process_latent_out = comfy.model_base.BaseModel.process_latent_out
+evaluated = weakref.WeakSet()
 
 
 @functools.wraps(apply_model)
 def noted(self, x, *args, **kwargs):
     logging.info(f"[devices] {self.current_patcher.load_device} evaluates {len(x)} with {id(self)}")
+    evaluated.add(self)
     return apply_model(self, x, *args, **kwargs)
+
+
+@functools.wraps(process_latent_out)
+def noted_end(self, latent):
+    """What a run ends with."""
+    kept = sum(getattr(model.diffusion_model, "last_rotations", None) is not None for model in evaluated)
+    logging.info(f"[devices] models that keep their tables: {kept}")
+    return process_latent_out(self, latent)
 
 
 comfy.model_management.get_all_torch_devices = get_all_torch_devices
 comfy.model_base.BaseModel.apply_model = noted
+comfy.model_base.BaseModel.process_latent_out = noted_end
 NODE_CLASS_MAPPINGS = {}
