@@ -20,8 +20,8 @@ def check_latent_shapes(shapes: Sequence[Sequence[int]], config: MovaConfig) -> 
     video_channels, audio_channels = config.video_dit.out_dim, config.audio_dit.in_dim
     if len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][1] == 1:  # AudioVideoLatent.contiguous
         raise MovaError(
-            "A latent of video and audio that Load Latent has read is still packed; connect it to both inputs of MOVA "
-            "Combine Latent, and take that."
+            "The latent of video and audio is packed into one tensor, as Save Latent keeps it; connect it to both "
+            "inputs of MOVA Combine Latent, and take that."
         )
     good = len(shapes) == 2 and len(shapes[0]) == 5 and len(shapes[1]) == 3
     if not good or shapes[0][1] != video_channels or shapes[1][1] != audio_channels:
@@ -31,6 +31,11 @@ def check_latent_shapes(shapes: Sequence[Sequence[int]], config: MovaConfig) -> 
             f"{audio_channels}, not {found}; take the latent of MOVA Conditioning, or put both together with MOVA "
             "Combine Latent."
         )
+    check_batches(shapes)
+
+
+def check_batches(shapes: Sequence[Sequence[int]]) -> None:
+    """Raise MovaError unless there are as many videos as audios."""
     if shapes[0][0] != shapes[1][0]:
         raise MovaError(
             f"The latent has {shapes[0][0]} video(s) but {shapes[1][0]} audio(s); give both the same batch size."
@@ -188,7 +193,7 @@ def check_audio(audio: Any) -> None:
     if audio is None:
         raise MovaError("There is no sound in audio (the video it is from may have none); leave this node out.")
     try:
-        shape = audio["waveform"].shape
+        shape, rate = audio["waveform"].shape, audio["sample_rate"]
     except Exception as error:  # another pack's sound that is read only now, from a file that may have none
         what = short(first_line(error))
         raise MovaError(
@@ -196,6 +201,8 @@ def check_audio(audio: Any) -> None:
         ) from None
     if len(shape) != 3 or 0 in shape:
         raise MovaError(f"The sound in audio has the shape {[*shape]}, not [batch, channels, samples]; load another.")
+    if not 11 <= rate < math.inf:  # of less, ffmpeg makes nothing of a sample or two
+        raise MovaError(f"The sound in audio has a sample rate of {rate}, not of 11 or more; load another.")
 
 
 def check_images(images: Tensor, slot: str) -> None:

@@ -4,7 +4,7 @@ import torch
 from comfy_api.latest import io
 
 from ..mova import MovaError
-from .checks import latent_parts, mask_for
+from .checks import check_batches, latent_parts, mask_for
 from .host.nested import AudioVideoLatent, from_file
 
 
@@ -62,11 +62,17 @@ class MOVACombineLatent(io.ComfyNode):
         # From an audio-video latent each slot takes its own part.
         video, audio = part_of(video, 0), part_of(audio, 1)
         parts = [video["samples"], audio["samples"]]
+        if any(part.ndim == 3 and part.shape[1] == 1 for part in parts):  # which from_file did not know
+            raise MovaError(
+                "A packed latent was changed, so that its video and audio cannot be told apart; open it with MOVA "
+                "Combine Latent first, and change what that gives."
+            )
         if parts[0].ndim != 5 or parts[1].ndim != 3:
             raise MovaError(
                 f"MOVA Combine Latent needs a video latent [B, 16, T, H, W] and an audio latent [B, 128, L], not "
                 f"{[*parts[0].shape]} and {[*parts[1].shape]}; are the two swapped?"
             )
+        check_batches([part.shape for part in parts])
         made = {**audio, **video, "samples": AudioVideoLatent(parts)}
         made.pop("type", None)  # "audio", which it no longer is
         masks = []

@@ -5,7 +5,7 @@ both parts (along the batch, number by number, over the channels); all else ends
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from comfy.nested_tensor import NestedTensor
 from torch import Tensor
 
 from ...mova import MovaError
+from ...mova.shorten import short
 
 VIDEO_CHANNELS, AUDIO_CHANNELS = 16, 128  # of the VAEs' latents
 FILE_MARK = -16128.0  # the first number of a saved latent; then come the shapes of a video and its audio
@@ -21,6 +22,7 @@ PLAIN = "split it with MOVA Separate Latent, and join it again with MOVA Combine
 # What torch makes of each part by itself. Over the channels (dimension 1): the norm of LatentInterpolate.
 BY_NUMBER = (torch.nan_to_num, torch.zeros_like, torch.ones_like, torch.empty_like, torch.rand_like, torch.randn_like)
 BY_NUMBER += (torch.abs, torch.clamp, torch.lerp, torch.add, torch.sub, torch.mul, torch.clone)
+BY_NUMBER += (Tensor.add, Tensor.sub, Tensor.mul)  # a tensor and then a latent
 
 
 def one_part(what: str) -> str:
@@ -35,22 +37,38 @@ def asks_for(name: str) -> AttributeError:
 def along_batch(index: Any, shape: tuple[int, ...]) -> Any:
     """What an index of a latent of this shape takes of the batch. Raises MovaError if it cuts another axis, too."""
     first, *others = index if isinstance(index, tuple) else (index,)
+    if others and others[-1] is Ellipsis:
+        others.pop()
     whole = all(isinstance(i, slice) and i.indices(n) == (0, n, 1) for i, n in zip(others, shape[1:], strict=False))
-    if first is None or first is Ellipsis or not whole or len(others) >= len(shape):
+    whole = whole and len(others) < len(shape) and getattr(first, "ndim", 0) < 2  # a mask of the picture has more
+    if first is None or first is Ellipsis or not whole:
         raise MovaError(one_part("some of the frames, or of the picture"))
+    try:
+        taken = torch.arange(shape[0])[first]
+    except Exception:  # torch has many for what it cannot find
+        raise not_there(first, shape) from None
+    if taken.ndim > 1:
+        raise MovaError(one_part("a batch of more dimensions"))
     return first
 
 
-def check_fit(one: Tensor, other: Any) -> None:
-    """Raise MovaError unless torch can calculate with these two."""
-    if isinstance(other, Tensor):
-        try:
-            torch.broadcast_shapes(one.shape, other.shape)
-        except RuntimeError:
-            raise MovaError(
-                f"Latents of the sizes {[*one.shape]} and {[*other.shape]} do not go together; give both video and "
-                "audio, of the same size, length and batch."
-            ) from None
+def not_there(what: Any, shape: tuple[int, ...]) -> MovaError:
+    return MovaError(f"There is no {short(what)} in a latent of {shape[0]} clip(s); they count from 0.")
+
+
+def check_fit(one: Any, other: Any, into: bool = False) -> None:
+    """Raise MovaError unless torch can calculate with these two parts, or put the other `into` the one."""
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor) or not one.ndim or not other.ndim:
+        return
+    try:
+        shape = torch.broadcast_shapes(one.shape, other.shape)
+    except RuntimeError:
+        shape = None
+    if shape is None or len(shape) > one.ndim or (into and shape != one.shape):
+        raise MovaError(
+            f"Latents of the sizes {[*one.shape]} and {[*other.shape]} do not go together; give both video and audio, "
+            "of the same size, length and batch."
+        )
 
 
 class AudioVideoLatent(NestedTensor):
@@ -63,11 +81,11 @@ class AudioVideoLatent(NestedTensor):
         return AudioVideoLatent([function(part) for part in self.tensors])
 
     def apply_operation(self, other: Any, operation: Callable[[Tensor, Any], Any]) -> "AudioVideoLatent":
-        """The host's arithmetic: with another latent part by part, else with the same number or tensor."""
-        others = other.tensors if isinstance(other, NestedTensor) else [other] * len(self.tensors)
-        for part, value in zip(self.tensors, others, strict=True):
-            check_fit(part, value)
-        return AudioVideoLatent([operation(part, value) for part, value in zip(self.tensors, others, strict=True)])
+        """The host's arithmetic: with another latent part by part, else with the same number."""
+        pairs = [(part, parts_of(other, i)) for i, part in enumerate(self.tensors)]
+        for pair in pairs:
+            check_fit(*pair)
+        return AudioVideoLatent([operation(*pair) for pair in pairs])
 
     def __radd__(self, other: Any) -> "AudioVideoLatent":
         return self + other
@@ -81,16 +99,23 @@ class AudioVideoLatent(NestedTensor):
     def __neg__(self) -> "AudioVideoLatent":
         return self * -1
 
+    def __abs__(self) -> "AudioVideoLatent":
+        return self.each(torch.abs)
+
     def __getitem__(self, index: Any) -> "AudioVideoLatent":
         batch = along_batch(index, self.shape)
         return self.each(lambda part: part[batch])
 
     def __setitem__(self, index: Any, value: Any) -> None:
         batch = along_batch(index, self.shape)
-        values = value.tensors if isinstance(value, NestedTensor) else [value] * len(self.tensors)
+        values = [parts_of(value, i) for i in range(2)]
+        for part, new in zip(self.tensors, values, strict=True):  # all of it before anything is written
+            check_fit(part[batch], new, into=True)
         for part, new in zip(self.tensors, values, strict=True):
-            check_fit(part[batch], new)
             part[batch] = new
+
+    def __iter__(self) -> Iterator["AudioVideoLatent"]:
+        return (self[i] for i in range(self.shape[0]))
 
     def __bool__(self) -> bool:
         return True
@@ -103,7 +128,8 @@ class AudioVideoLatent(NestedTensor):
         """The video's."""
         return self.shape if dim is None else self.shape[dim]
 
-    def clone(self) -> "AudioVideoLatent":
+    def clone(self, **kwargs: Any) -> "AudioVideoLatent":
+        """In its own memory format: what is asked for is for pictures."""
         return self.each(torch.clone)
 
     def detach(self) -> "AudioVideoLatent":
@@ -119,7 +145,13 @@ class AudioVideoLatent(NestedTensor):
     def narrow(self, dim: int, start: int, length: int) -> "AudioVideoLatent":
         if dim != 0:
             raise MovaError(one_part("narrow"))
+        start += self.shape[0] if start < 0 else 0
+        if not 0 <= start <= start + length <= self.shape[0]:
+            raise not_there(range(start, start + length), self.shape)
         return self.each(lambda part: part.narrow(0, start, length))
+
+    def chunk(self, *args: Any, **kwargs: Any) -> Any:
+        raise MovaError(one_part("chunk"))
 
     def contiguous(self) -> Tensor:
         """One tensor [B, 1, N] that holds both, for SaveLatent; from_file opens what LoadLatent gives."""
@@ -132,16 +164,18 @@ class AudioVideoLatent(NestedTensor):
     def __torch_function__(cls, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         """What torch's functions make of it: torch.cat, torch.flip and the like come here."""
         options = kwargs or {}
+        if function is torch.narrow:
+            return args[0].narrow(*args[1:], **options)
         dims = {"dim": options.get("dim", args[1] if len(args) > 1 else None)}
-        by_batch = function in (torch.cat, torch.concat, torch.narrow) and (dims["dim"] or 0) == 0
+        by_batch = function in (torch.cat, torch.concat) and (dims["dim"] or 0) == 0
         over_channels = function is torch.linalg.vector_norm and options.get("dim") in (1, (1,), [1])
         if not (by_batch or over_channels or function in BY_NUMBER):
             raise MovaError(one_part(getattr(function, "__name__", str(function))))
         calls = [(parts_of(args, i), parts_of(options, i)) for i in range(2)]
-        for (first, *others), _ in (call for call in calls if call[0]):
+        for (first, *others), named in (call for call in calls if call[0]):
             if by_batch:
                 check_joined(first)
-            for other in [] if by_batch else others:
+            for other in [] if by_batch else [*others, *named.values()]:
                 check_fit(first, other)
         return AudioVideoLatent([function(*inputs, **named) for inputs, named in calls])
 
@@ -149,10 +183,34 @@ class AudioVideoLatent(NestedTensor):
         raise asks_for(name)
 
 
+def refused(name: str) -> Callable[..., Any]:
+    def refuse(self: AudioVideoLatent, *args: Any) -> Any:
+        raise MovaError(one_part(name))
+
+    return refuse
+
+
+# Not == and !=, which are for what keeps latents: there a latent is itself, as the host's is.
+OPERATORS = "lt le gt ge pow rpow mod rmod floordiv rfloordiv divmod rdivmod rtruediv matmul rmatmul "
+OPERATORS += "and rand or ror xor rxor invert"
+for _name in OPERATORS.split():
+    setattr(AudioVideoLatent, f"__{_name}__", refused(_name))
+
+
 def parts_of(value: Any, i: int) -> Any:
     """What a function is given, with the video (0) or the audio (1) in place of each latent. Raises MovaError."""
     if isinstance(value, NestedTensor):
+        if len(value.tensors) != 2:
+            raise MovaError(
+                f"A latent of {len(value.tensors)} part(s) does not go with one of audio and video; {PLAIN}"
+            )
         return value.tensors[i]
+    if isinstance(value, Tensor):
+        if value.numel() != 1:  # of one part, or of a shape that means one thing for it and another for the other
+            raise MovaError(
+                f"A tensor of the size {[*value.shape]} does not go with a latent of audio and video; {PLAIN}"
+            )
+        return value.reshape(())
     if isinstance(value, (tuple, list)):
         return type(value)(parts_of(item, i) for item in value)
     if isinstance(value, dict):

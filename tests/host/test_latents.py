@@ -178,8 +178,8 @@ def test_a_loaded_latent_is_sampled_behind_combine_latent_and_refused_before(ser
     bench = Bench(server)
     bench.save(ref(getattr(bench, way)(bench.plain_model, bench.given, ref(bench.add("LoadLatent", latent=name)))))
     assert refusal(server, bench) == (
-        "A latent of video and audio that Load Latent has read is still packed; connect it to both inputs of MOVA "
-        "Combine Latent, and take that."
+        "The latent of video and audio is packed into one tensor, as Save Latent keeps it; connect it to both "
+        "inputs of MOVA Combine Latent, and take that."
     )
 
 

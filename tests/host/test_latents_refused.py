@@ -1,4 +1,4 @@
-"""Conditionings for a part of the picture, and sound that is not there: told before any weight is loaded."""
+"""What a latent of two parts, or sound, or a conditioning for a part of the picture is not for, in our words."""
 
 import pytest
 from bench import Bench
@@ -119,3 +119,135 @@ def test_a_clip_with_sound_of_video_helper_suite_is_encoded(vhs):
     made = bench.add("MOVAAudioEncode", audio=ref(loaded(bench), 2), audio_vae=bench.audio_vae(), length=9, fps=24.0)
     (found,) = bench.results(ref(made))
     assert found["samples"].shape == (1, 128, 19)
+
+
+REFUSED = """
+import operator
+import numpy as np
+from comfy.nested_tensor import NestedTensor
+from pack.mova import MovaError
+from pack.nodes.checks import check_audio, check_latent_shapes
+from pack.nodes.host.nested import AudioVideoLatent
+from pack.nodes.latents import MOVACombineLatent
+
+
+def told(wanted, call, *given, **named):
+    try:
+        found = call(*given, **named)
+    except MovaError as error:
+        assert wanted in str(error), f"{error}, not {wanted}"
+    else:
+        raise AssertionError(f"{found} instead of {wanted}")
+
+
+def same(found, wanted):
+    return type(found) is AudioVideoLatent and all(map(torch.equal, found.tensors, wanted))
+
+
+def fresh(*sizes):
+    return AudioVideoLatent([torch.randn(2, 16, *(sizes or (9, 4, 6))), torch.randn(2, 128, 69)])
+
+
+latent, other = fresh(), fresh()
+video, audio = latent.tensors
+PLAIN = "split it with MOVA Separate Latent"
+asks = "This node takes latents of one part (it asks for "
+
+# Tensors beside a latent: one number, whatever its shape, or nothing.
+for number in torch.tensor(2.0), torch.full((1, 1, 1, 1, 1), 2.0), torch.full((1,), 2.0):
+    assert same(latent * number, [video * 2, audio * 2]) and same(torch.mul(latent, number), [video * 2, audio * 2])
+    assert same(number * latent, [2 * video, 2 * audio]) and same(number + latent, [2 + video, 2 + audio])
+    assert same(number - latent, [2 - video, 2 - audio]) and same(latent / number, [video / 2, audio / 2])
+    between = [torch.lerp(*pair, 0.5) for pair in zip(latent.tensors, other.tensors)]
+    assert same(torch.lerp(latent, other, number / 4), between)
+for shape in (1, 1, 9, 1, 1), (9, 1, 1), (2, 1, 1, 1, 1), (1, 69), (0,), (2, 16, 9, 4, 6):
+    tensor = torch.ones(shape)
+    for call in operator.mul, operator.add, operator.sub, operator.truediv, torch.mul, torch.add:
+        told(PLAIN, call, latent, tensor)
+    for call in operator.mul, operator.add, operator.sub:
+        told(PLAIN, call, tensor, latent)
+    told(PLAIN, torch.lerp, latent, other, tensor)
+    told(PLAIN, torch.lerp, latent, other, weight=tensor)
+    told(PLAIN, torch.cat, [latent, tensor])
+told("do not go together", torch.add, latent, other=fresh(8, 4, 6))
+told("cannot be one batch", torch.cat, [latent, fresh(8, 4, 6)])
+
+# Latents of another kind.
+for parts in ([video], [video, audio, audio], [video, torch.randn(2, 8, 25, 16)], [video, torch.randn(1, 1, 1, 1)]):
+    theirs = NestedTensor(parts)
+    for call in operator.add, operator.mul, operator.sub, operator.truediv:
+        told("both video and audio" if len(parts) == 2 else PLAIN, call, latent, theirs)
+        told("", call, theirs, latent)
+
+# Nothing is written before all of it fits.
+before = [part.clone() for part in latent.tensors]
+longer = AudioVideoLatent([video, torch.randn(2, 128, 70)])
+three = AudioVideoLatent([torch.cat([part, part[:1]]) for part in other.tensors])
+for index, value, words in ((slice(None), longer, "do not go together"), (slice(None), three, "do not go together"),
+                            (0, other, "do not go together"), (slice(0, 1), video[:1], PLAIN),
+                            (0, NestedTensor([video[0]]), PLAIN), (slice(0, 0), other, "do not go together")):
+    told(words, latent.__setitem__, index, value)
+    assert same(latent, before)
+latent[1:2, ...] = other[0:1]
+assert same(latent, [torch.cat([a[:1], b[:1]]) for a, b in zip(before, other.tensors)])
+latent[:] = AudioVideoLatent([part[:1] for part in before])  # along the batch, as torch does
+assert same(latent, [torch.cat([a[:1]] * 2) for a in before])
+latent[0] = torch.ones(1, 1)
+assert same(latent[0:1], [torch.ones_like(a[:1]) for a in before])
+
+# What is taken of a batch.
+latent = other
+video, audio = latent.tensors
+for index in slice(0, 1), -1, [1, 0], torch.tensor([1]), torch.tensor([True, False]), np.int64(1):
+    assert same(latent[index], [video[index], audio[index]]) and same(latent[index, ...], [video[index], audio[index]])
+assert len([*iter(latent)]) == 2 and all(same(one, [v, a]) for one, v, a in zip(latent, video, audio))
+for index in 5, -3, [0, 2], torch.tensor([7]), [True], torch.ones(3) > 0, slice(None, None, -1):
+    told("in a latent of 2 clip(s)", latent.__getitem__, index)
+masks = video > 0, torch.ones(2, 1) > 0, torch.zeros(2, 2, dtype=torch.long), True
+for index in *masks, None, ..., (..., 0), (0, ..., 0):
+    told(PLAIN, latent.__getitem__, index)
+second = latent.narrow(0, 1, 1), latent.narrow(0, -1, 1), latent.narrow(0, start=1, length=1)
+for narrowed in *second, torch.narrow(latent, 0, 1, 1):
+    assert same(narrowed, [video[1:], audio[1:]])
+for call in latent.narrow, lambda *given: torch.narrow(latent, *given):
+    for given in (0, 1, 2), (0, 3, 0), (0, -3, 1), (0, 0, -1):
+        told("in a latent of 2 clip(s)", call, *given)
+
+# Operators without a meaning here, and those with one.
+for call in operator.lt, operator.le, operator.gt, operator.ge, operator.pow, operator.mod, operator.floordiv, divmod:
+    for pair in (latent, 2), (latent, latent), (2, latent):
+        told(asks, call, *pair)
+told(asks, operator.truediv, 2, latent)
+told(asks, operator.truediv, torch.tensor(2.0), latent)
+told(asks, operator.lt, torch.tensor(2.0), latent)
+told(asks, latent.chunk, 2)
+told(asks, torch.chunk, latent, 2)
+assert same(abs(latent), [video.abs(), audio.abs()])
+assert latent == latent and latent != latent.clone() and latent in {latent}
+assert same(latent.clone(memory_format=torch.contiguous_format), [video, audio])
+
+# Combine Latent, and what samples.
+packed = latent.contiguous()
+for given in (packed * 0.5, packed * 0.5), (video, packed * 0.5), (packed * 0.5, audio):
+    told("A packed latent was changed", MOVACombineLatent.execute, *({"samples": part} for part in given))
+two, one = {"samples": video}, {"samples": audio[:1]}
+told("The latent has 2 video(s) but 1 audio(s); give both the same batch size.", MOVACombineLatent.execute, two, one)
+both = {"samples": packed}
+assert same(MOVACombineLatent.execute(both, both).args[0]["samples"], [video, audio])
+
+# Sound.
+sound = torch.zeros(1, 1, 3)
+for rate in 0, -48000, 10, 10.5, float("nan"), float("inf"):
+    wanted = f"The sound in audio has a sample rate of {rate}, not of 11 or more; load another."
+    told(wanted, check_audio, {"waveform": sound, "sample_rate": rate})
+check_audio({"waveform": sound, "sample_rate": 11})
+from pack.nodes.host.resample import ffmpeg, resample
+for length in 1, 2, 3, 11:
+    for way in ffmpeg, resample:
+        made = way(torch.ones(1, 1, length), 11, 48000)
+        assert made.shape == (1, 1, -(-length * 48000 // 11)) and made.isfinite().all()
+"""
+
+
+def test_a_latent_of_two_parts_does_what_means_something_for_both_and_says_so_of_the_rest(host_place):
+    run_inside(host_place, REFUSED)
