@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test hosts comfyui packs lint format bench fuzz clean
+.PHONY: demo test hosts slow comfyui packs lint format bench fuzz clean
 
 demo: $(READY)
 	$(BIN)/python demos/demo.py
@@ -23,6 +23,10 @@ packs: $(READY)
 # The tests of the nodes on every ComfyUI that is found (~/comfy*/ComfyUI, or COMFYUI_PATHS).
 hosts: comfyui
 	$(BIN)/python tests/host/all_hosts.py
+
+# The same with the slow ones: minutes each, one of them with 24 GB of disk.
+slow: comfyui
+	MOVA_SLOW_TESTS=1 $(BIN)/python tests/host/all_hosts.py
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -68,6 +68,13 @@ def super_call(node: ast.AST) -> str | None:
     return None
 
 
+def asked_by_name(node: ast.Call) -> str | None:
+    """The attribute's name in getattr(x, "name") and hasattr."""
+    if dotted_name(node.func) in ("getattr", "hasattr") and isinstance(node.args[1], ast.Constant):
+        return node.args[1].value
+    return None
+
+
 class Reader(ast.NodeVisitor):
     """Walks one file; names are looked up as the file binds them at its imports."""
 
@@ -108,6 +115,8 @@ class Reader(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         found = self.on_host(node.func)
+        if asked := asked_by_name(node):
+            self.found.asked.setdefault(asked, f"{self.file}:{node.lineno}")
         if found is not None:
             self.note(found[0], node, node, found[1], super_call(node.func) is not None)
             for part in (*node.args, *node.keywords):
@@ -120,13 +129,11 @@ class Reader(ast.NodeVisitor):
         if found is not None:
             self.note(found[0], node, optional=found[1])
             return
-        if isinstance(node.ctx, ast.Load):
-            heir = self.heirs[-1] if self.heirs else None
-            if heir is not None and is_self(node.value):
-                if node.attr not in members(heir.node):
-                    heir.read.setdefault(node.attr, node.lineno)
-            else:
-                self.found.asked.setdefault(node.attr, f"{self.file}:{node.lineno}")
+        heir = self.heirs[-1] if self.heirs else None
+        if heir is None or not is_self(node.value):
+            self.found.asked.setdefault(node.attr, f"{self.file}:{node.lineno}")  # read or set
+        elif isinstance(node.ctx, ast.Load) and node.attr not in members(heir.node):
+            heir.read.setdefault(node.attr, node.lineno)
         self.generic_visit(node)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:

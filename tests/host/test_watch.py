@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import watch
 from conftest import HERE
+from host_names import NAMES
 from host_source import Host
 from pack_uses import read
 
@@ -37,12 +38,19 @@ def test_the_recorded_surface_is_that_of_the_pack(host_place, uses):
         "comfy.samplers.CFGGuider.inner_model",  # read from self
         "comfy.model_base.BaseModel.extra_conds_shapes",
         "comfy.model_patcher.ModelPatcher.add_object_patch",  # of an object that a node is given
+        "comfy.context_windows.IndexListContextHandler.context_length",  # by getattr
         "comfy_api.latest.io.Sigmas.Input",
         "latent_preview.get_previewer",
     ):
         assert name in known
 
 
+@pytest.mark.parametrize(("where", "name", "file"), NAMES)
+def test_the_pack_has_the_names_that_the_watch_looks_for(where, name, file):
+    assert re.search(rf"\b{name}\b", (watch.PACK / file).read_text(encoding="utf-8"))
+
+
+WINDOWS = "comfy/context_windows.py"
 CHANGES = {
     "a function is gone": (
         "comfy/samplers.py",
@@ -107,6 +115,88 @@ CHANGES = {
         "comfy_api/latest/_io.py",
         ("class Sigmas\\(", "class NoiseLevels("),
         "comfy_api.latest.io.Sigmas.Input is gone",
+    ),
+    "the argument that is wrapped has another place": (
+        "comfy/samplers.py",
+        ("def outer_sample(self, noise, latent_image, sampler, sigmas, denoise_mask=None, ", "\\g<0>audio_mask=None, "),
+        "callback is no longer argument 5 of comfy.samplers.CFGGuider.outer_sample",
+    ),
+    "an attribute that is read with care is no longer set": (
+        WINDOWS,
+        ("causal_anchor_index", "anchor_index"),
+        "comfy.context_windows.IndexListContextHandler.evaluate_context_windows no longer has the name "
+        "causal_anchor_index",
+    ),
+    "context windows have another name for their length": (
+        WINDOWS,
+        ("\\bcontext_length", "window_length"),
+        "comfy.context_windows.IndexListContextHandler.context_length is gone",
+    ),
+    "context windows have another name for their dimension": (
+        WINDOWS,
+        ("\\bdim\\b", "axis"),
+        "comfy.context_windows.IndexListContextHandler.dim is gone",
+    ),
+    "a window has another name for its frames": (
+        WINDOWS,
+        ("\\bindex_list", "indices"),
+        "comfy.context_windows.IndexListContextWindow.index_list is gone",
+    ),
+    "a window has another name for its sound": (
+        WINDOWS,
+        ("modality_windows", "other_windows"),
+        "comfy.context_windows.IndexListContextWindow.modality_windows is gone",
+    ),
+    "context windows are read under another key": (
+        "comfy/samplers.py",
+        ("context_handler", "window_handler"),
+        "comfy.samplers no longer has the name context_handler",
+    ),
+    "context windows are set under another key": (
+        "comfy_extras/nodes_context_windows.py",
+        ("context_handler", "window_handler"),
+        "comfy_extras.nodes_context_windows no longer has the name context_handler",
+    ),
+    "an attribute that is set is no longer read": (
+        "comfy/model_patcher.py",
+        ("cached_patcher_init", "made_by"),
+        "comfy.model_patcher.ModelPatcher.cached_patcher_init is gone",
+    ),
+    "conditions are given the shapes under another key": (
+        "comfy/samplers.py",
+        ("seed=seed, latent_shapes=latent_shapes", "seed=seed, shapes=latent_shapes"),
+        "comfy.samplers.process_conds no longer has the name latent_shapes",
+    ),
+    "context windows look for the shapes under another key": (
+        WINDOWS,
+        ("'latent_shapes'", "'shapes'"),
+        "comfy.context_windows.IndexListContextHandler._get_latent_shapes no longer has the name latent_shapes",
+    ),
+    "context windows no longer ask for the sound": (
+        WINDOWS,
+        ("model.map_context_window_to_modalities(", "model.windows_of("),
+        "comfy.context_windows no longer calls map_context_window_to_modalities",
+    ),
+    "context windows ask for the sound with less": (
+        WINDOWS,
+        ("window.index_list, map_shapes, self.dim", "window.index_list, map_shapes"),
+        "MOVA.map_context_window_to_modalities, as comfy.context_windows calls it, now needs dim",
+    ),
+    "context windows ask for the sound in another order": (
+        WINDOWS,
+        ("window.index_list, map_shapes, self.dim", "window.index_list, self.dim, map_shapes"),
+        "MOVA.map_context_window_to_modalities, as comfy.context_windows calls it, gets dim where it takes "
+        "latent_shapes",
+    ),
+    "context windows no longer have conditions cut": (
+        WINDOWS,
+        ("_model.resize_cond_for_context_window(", "_model.cut("),
+        "comfy.context_windows no longer calls resize_cond_for_context_window",
+    ),
+    "context windows have conditions cut in another order": (
+        WINDOWS,
+        ("cond_key, cond_value, window, x_in, device", "cond_key, window, cond_value, x_in, device"),
+        "MOVA.resize_cond_for_context_window, as comfy.context_windows calls it, gets window where it takes cond_value",
     ),
 }
 

@@ -2,11 +2,11 @@
 lacks, or has in another form. Seconds, without torch: both are read as text.
 
 What is taken is read from the pack: imports, names behind them, calls with their arguments, classes it inherits from,
-methods it overrides, attributes of self and of the objects that nodes are given. host_surface.json keeps where it was
-found, and since which of the tried versions: an override that the host no longer calls is seen in no other way. After
-a change to the pack it is written anew, from the main host and the older ones: watch.py --write COMFYUI COMFYUI...
-Only who calls back (CALLED_BACK) is written by hand. Values and shapes are not seen: .github/workflows/watch.yml runs a
-small clip, too.
+methods it overrides, attributes of self and of the objects that nodes are given, also by getattr. host_surface.json
+keeps where it was found, and since which of the tried versions: an override that the host no longer calls is seen in no
+other way. After a change to the pack it is written anew, from the main host and the older ones: watch.py --write COMFYUI
+COMFYUI... By hand are written who calls back (CALLED_BACK), and what is known by name or place alone (host_names.py).
+Values and shapes are not seen: .github/workflows/watch.yml runs a small clip, too.
 
 comfy-import-guard (1.3.0, on PyPI) was read first: it knows the names below comfy.* and calls to them, and finds the
 commit that took one away. Most of what breaks a model family is something else (overridden methods, attributes that a
@@ -24,7 +24,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from host_source import Found, Host, Parameters, members, parameters_of
+from host_names import name_faults, place_faults
+from host_source import Found, Host, Parameters, dotted_name, members, parameters_of
 from pack_uses import Heir, Use, Uses, read
 
 PACK = Path(__file__).parents[2]
@@ -37,6 +38,8 @@ GIVEN = (
     "comfy.sd.VAE",
     "comfy.sd.CLIP",
     "comfy.samplers.KSAMPLER",
+    "comfy.context_windows.IndexListContextHandler",
+    "comfy.context_windows.IndexListContextWindow",
     "comfy.nested_tensor.NestedTensor",
     "server.PromptServer",
 )
@@ -48,6 +51,10 @@ CALLED_BACK = (
     ("comfy.samplers.KSAMPLER.sample", "callback", "nodes/preview.py", "after"),
     ("latent_preview.Latent2RGBPreviewer.decode_latent_to_preview", "latent_rgb_factors_reshape",
      "nodes/latent_format.py", "MovaLatents.frames_of"),
+    ("comfy.context_windows", "map_context_window_to_modalities",
+     "nodes/host/base.py", "MOVA.map_context_window_to_modalities"),
+    ("comfy.context_windows", "resize_cond_for_context_window",
+     "nodes/host/base.py", "MOVA.resize_cond_for_context_window"),
 )  # fmt: skip
 
 
@@ -67,6 +74,7 @@ def faults(host: Host, uses: Uses, known: dict[str, list[int]]) -> list[Fault]:
     kept = [name for name, since in known.items() if tuple(since) <= host.version]
     found += [Fault(SURFACE.name, f"{name} is gone") for name in kept if not there(host, name)]
     found += [fault for entry in CALLED_BACK for fault in callback_faults(host, *entry)]
+    found += [Fault(file, text) for file, text in (*name_faults(host), *place_faults(host, PACK))]
     return list({fault.text: fault for fault in reversed(found)}.values())[::-1]  # the first place of each
 
 
@@ -179,8 +187,17 @@ def callback_faults(host: Host, where: str, what: str, file: str, ours: str) -> 
         yield Fault(file, f"{where} no longer calls {what}")
     node = our_function(file, ours)
     for call in calls:
-        for text in misfits(call, parameters_of(node, bound="." in ours)):
+        taken = parameters_of(node, bound="." in ours)
+        for text in (*misfits(call, taken), *misplaced(call, taken)):
             yield Fault(f"{file}:{node.lineno}", f"{ours}, as {where} calls it, {text}")
+
+
+def misplaced(call: ast.Call, taken: Parameters) -> Iterator[str]:
+    """Which arguments have the name of another parameter than the one that they are given for."""
+    for name, given in zip(taken.names, call.args, strict=False):
+        last = (dotted_name(given) or "").rpartition(".")[2]
+        if last != name and last in taken.names:
+            yield f"gets {last} where it takes {name}"
 
 
 def calls_it(node: ast.AST, name: str) -> bool:
