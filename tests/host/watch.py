@@ -3,10 +3,10 @@ lacks, or has in another form. Seconds, without torch: both are read as text.
 
 What is taken is read from the pack: imports, names behind them, calls with their arguments, classes it inherits from,
 methods it overrides, attributes of self and of the objects that nodes are given, also by getattr. host_surface.json
-keeps where it was found, and since which of the tried versions: an override that the host no longer calls is seen in no
-other way. After a change to the pack it is written anew, from the main host and the older ones: watch.py --write COMFYUI
-COMFYUI... By hand are written who calls back (CALLED_BACK), and what is known by name or place alone (host_names.py).
-Values and shapes are not seen: .github/workflows/watch.yml runs a small clip, too.
+keeps where it was found, and since which of the tried versions: an override that the host no longer calls is seen in
+no other way. After a change to the pack it is written anew, from the main host and the older ones: watch.py --write
+COMFYUI COMFYUI... By hand are written who calls back (CALLED_BACK), and what is known by name or place alone
+(host_names.py). Values and shapes are not seen: .github/workflows/watch.yml runs a small clip, too.
 
 comfy-import-guard (1.3.0, on PyPI) was read first: it knows the names below comfy.* and calls to them, and finds the
 commit that took one away. Most of what breaks a model family is something else (overridden methods, attributes that a
