@@ -261,19 +261,21 @@ def can_run_comfyui(python: str) -> bool:
 
 
 def find_comfyui() -> tuple[Path, str] | str:
-    """The ComfyUI to test on and the Python to run it with, or why there is none."""
+    """The ComfyUI to test on and the Python to run it with, or why there is none: the first that can run."""
     given = os.environ.get("COMFYUI_PATH")
     places = [Path(given)] if given else [Path("~/comfy/ComfyUI").expanduser(), OWN_COMFYUI]
-    place = next((place for place in places if (place / "main.py").is_file()), None)
-    if place is None:
+    there = [place for place in places if (place / "main.py").is_file()]
+    if not there:
         return f"no ComfyUI in {' or '.join(map(str, places))}: run make comfyui, or set COMFYUI_PATH to its folder"
-    given = os.environ.get("COMFYUI_PYTHON")
     # ComfyUI's own environment, where people make it, else the Python that runs this.
     inside = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
-    own = [Path(place, folder, *inside) for folder in (".venv", "venv")]
-    pythons = [given] if given else [*map(str, filter(Path.is_file, own)), sys.executable]
-    for python in pythons:
-        if can_run_comfyui(python):
-            return place, python
-    lacking = " and ".join(pythons)
+    tried: list[str] = []
+    for place in there:
+        own = [Path(place, folder, *inside) for folder in (".venv", "venv")]
+        chosen = os.environ.get("COMFYUI_PYTHON")
+        for python in [chosen] if chosen else [*map(str, filter(Path.is_file, own)), sys.executable]:
+            if can_run_comfyui(python):
+                return place, python
+            tried.append(python)
+    lacking = " and ".join(dict.fromkeys(tried))
     return f"{lacking} lack requirements of ComfyUI or of this pack: set COMFYUI_PYTHON to the Python that runs it"

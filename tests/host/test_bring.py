@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import bring
+import client
 import pytest
 
 GIT = ("git", "-c", "user.name=test", "-c", "user.email=test@example.com")
@@ -48,3 +49,20 @@ def test_where_it_cannot_be_had_one_line_says_so_and_it_is_no_error(instead, tmp
     lines = [line for line in done.stdout.splitlines() if "NOT TESTED" in line]
     assert len(lines) == 1 and "the nodes (tests/host)" in lines[0]
     assert not (tmp_path / "own/ComfyUI").exists()
+
+
+def test_a_comfyui_that_cannot_run_does_not_hide_the_one_that_was_brought(tmp_path, monkeypatch):
+    """People have one in ~/comfy whose Python is elsewhere: its requirements are not found."""
+    home, brought = tmp_path / "comfy/ComfyUI", tmp_path / "own/ComfyUI"
+    for place in (home, brought):
+        (place / ".venv/bin").mkdir(parents=True)
+        (place / "main.py").write_text("")
+        (place / ".venv/bin/python").write_text("")
+    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    monkeypatch.delenv("COMFYUI_PYTHON", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(client, "OWN_COMFYUI", brought)
+    monkeypatch.setattr(client, "can_run_comfyui", lambda python: python.startswith(str(brought)))
+    assert client.find_comfyui() == (brought, str(brought / ".venv/bin/python"))
+    monkeypatch.setattr(client, "can_run_comfyui", lambda python: False)
+    assert "lack requirements" in client.find_comfyui()
