@@ -1,0 +1,1 @@
+"""What benchmarks/gpu.sh measures: see run.py (the whole), plan.py (the parts) and parts/ (one file each)."""

@@ -1,0 +1,69 @@
+"""The attention kernels at hand, under the names of mova.attention; PyTorch's one by one."""
+
+import contextlib
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from mova import attention
+from mova.attention import Attention
+
+from . import bound, clock
+from .place import DTYPE, Place
+
+CHOICE = "sdpa"  # what PyTorch chooses
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """An attention, and the only backend that PyTorch may take for it."""
+
+    name: str
+    attention: Attention
+    backend: SDPBackend | None = None
+
+    def alone(self) -> Any:
+        """A context in which PyTorch takes no other backend, or fails."""
+        return contextlib.nullcontext() if self.backend is None else sdpa_kernel(self.backend)
+
+
+def at_hand(place: Place) -> list[Kernel]:
+    """All kernels that could run on the device, those that people have first."""
+    found = [
+        Kernel(CHOICE, attention.sdpa),
+        Kernel("sdpa, cuDNN", attention.sdpa, SDPBackend.CUDNN_ATTENTION),
+        Kernel("sdpa, flash", attention.sdpa, SDPBackend.FLASH_ATTENTION),
+    ]
+    names = attention.available(place.device, DTYPE)
+    found += [Kernel(name, attention.KERNELS[name].attention) for name in names if name != CHOICE]
+    return [*found, Kernel("sdpa, memory-efficient", attention.sdpa, SDPBackend.EFFICIENT_ATTENTION)]
+
+
+def seconds(place: Place, kernel: Kernel, length: int, heads: int) -> float:
+    """One self-attention of so many of the video tower's heads over so many tokens."""
+    width = heads * place.small.model.video_dit.head_dim
+    q, k, v = (torch.randn(1, length, width, device=place.device, dtype=DTYPE) for _ in range(3))
+    with kernel.alone():
+        return clock.median_seconds(place, lambda: kernel.attention(q, k, v, heads), budget=0.5, most=5)
+
+
+@functools.cache
+def fastest(place: Place) -> Kernel:
+    """The kernel, of the exact ones, that takes the least time for a clip of the small size; PyTorch's choice if none
+    is clearly faster.
+    """
+    times = {}
+    length, heads = bound.tokens(place.small)[0], place.small.model.video_dit.num_heads
+    for kernel in at_hand(place):
+        if kernel.name == "sage":
+            continue
+        try:
+            times[kernel] = seconds(place, kernel, length, heads)
+        except Exception:  # a kernel that is not for this device
+            continue
+    best = min(times, key=times.__getitem__)
+    choice = next(kernel for kernel in times if kernel.name == CHOICE)
+    return choice if times[choice] < 1.03 * times[best] else best

@@ -1,0 +1,37 @@
+"""The ways to run the model that are compared: a line each. All share one model's weights.
+
+A variant is given the model with the weights, the sizes and an attention, and returns the model that is measured.
+"""
+
+from collections.abc import Callable
+
+from mova import JointModel, MovaConfig
+from mova.attention import Attention
+
+from .place import DTYPE
+
+Variant = Callable[[JointModel, MovaConfig, Attention], JointModel]
+
+
+def sharing(model: JointModel, config: MovaConfig, attention: Attention) -> JointModel:
+    """Another model with the same weights, in the same memory."""
+    twin = JointModel(config, DTYPE, "meta", attention=attention).requires_grad_(False)
+    twin.load_state_dict(model.state_dict(), assign=True)
+    return twin
+
+
+def compiled(model: JointModel, config: MovaConfig, attention: Attention) -> JointModel:
+    """Each block of both towers by torch.compile, which makes one program of all blocks of a tower."""
+    twin = sharing(model, config, attention)
+    backend = "inductor" if twin.head.modulation.is_cuda else "aot_eager"  # whose C++ takes a minute
+    for block in (*twin.blocks, *twin.audio_dit.blocks):
+        block.compile(dynamic=False, backend=backend)
+    return twin
+
+
+EAGER, COMPILED = "eager", "compiled block by block"
+VARIANTS: dict[str, Variant] = {
+    EAGER: sharing,
+    COMPILED: compiled,
+}
+SECONDS = {COMPILED: 45.0}  # what a variant takes at first, on a GPU
