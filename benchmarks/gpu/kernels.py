@@ -50,6 +50,17 @@ def seconds(place: Place, kernel: Kernel, length: int, heads: int) -> float:
         return clock.median_seconds(place, lambda: kernel.attention(q, k, v, heads), budget=0.5, most=5)
 
 
+def fits(place: Place, kernel: Kernel) -> None:
+    """Run the kernel on each of the model's pairs of lengths. Raises what it raises where one is not for it."""
+    video, audio = bound.tokens(place.small)
+    towers = {video: place.small.model.video_dit, audio: place.small.model.audio_dit}
+    with kernel.alone():
+        for length, tower in towers.items():
+            for other in (audio, video, bound.TEXT_TOKENS):
+                q, k = (torch.zeros(1, n, tower.dim, device=place.device, dtype=DTYPE) for n in (length, other))
+                kernel.attention(q, k, k, tower.num_heads)
+
+
 @functools.cache
 def fastest(place: Place) -> Kernel:
     """The kernel, of the exact ones, that takes the least time for a clip of the small size; PyTorch's choice if none
@@ -61,6 +72,7 @@ def fastest(place: Place) -> Kernel:
         if kernel.name == "sage":
             continue
         try:
+            fits(place, kernel)
             times[kernel] = seconds(place, kernel, length, heads)
         except Exception:  # a kernel that is not for this device
             continue

@@ -1,4 +1,4 @@
-"""An expert's file of random weights in fp8, as `convert` would write it, written at the speed of the place that it is written to."""
+"""An expert's file of random weights in fp8, as `convert` would write it, made in seconds."""
 
 import json
 import math

@@ -22,7 +22,10 @@ from . import machine, table
 from .carried import unpacked
 from .plan import PARTS, Part
 
-GRACE = 5.0  # seconds that a part has to end what it has started
+
+def grace(limit: float) -> float:
+    """Of a part's seconds, those that it has to end what it has started."""
+    return min(5.0, limit / 4)
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Running:
     rows: Path
     limit: float
     started: float
+    stopped: float | None = None  # after how many seconds it was ended
 
     def found(self) -> dict[str, Any]:
         """What is known of the part so far, for gpu.json."""
@@ -42,7 +46,9 @@ class Running:
         code = self.process.poll()
         if code is None:
             return {**about, "rows": done}
-        why = ending(code, time.monotonic() - self.started >= self.limit, self.limit)
+        why = f"the part ended with {f'signal {-code}' if code < 0 else f'exit code {code}'} (see gpu.log)"
+        if self.stopped is not None:
+            why = f"the part was ended after {self.stopped:.0f} s"
         names = [name for name in planned if name not in {row["name"] for row in done}]
         if not planned and not done:
             names = ["all"]
@@ -63,24 +69,17 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     return rows, planned
 
 
-def ending(code: int, at_limit: bool, limit: float) -> str:
-    """Why a part has no more rows."""
-    if at_limit:
-        return f"the part was ended at its limit of {limit:.0f} s"
-    return f"the part ended with {f'signal {-code}' if code < 0 else f'exit code {code}'} (see gpu.log)"
-
-
 def start(part: Part, limit: float, rows: Path, log: Any, arguments: list[str]) -> Running:
-    command = part.begins()
-    if not part.command:
-        command += ["--out", str(rows), "--seconds", str(limit), *arguments]
+    command = [*part.begins(), "--out", str(rows), "--seconds", str(limit - grace(limit)), *arguments]
     process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     return Running(part, process, rows, limit, time.monotonic())
 
 
 def end(running: Running) -> None:
     """End a part and what it has started: asked to first, so that it can end its server."""
-    for word, wait in ((signal.SIGTERM, GRACE), (signal.SIGKILL, None)):
+    if running.process.poll() is None:
+        running.stopped = time.monotonic() - running.started
+    for word, wait in ((signal.SIGTERM, grace(running.limit)), (signal.SIGKILL, None)):
         if running.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(running.process.pid, word)
@@ -148,8 +147,8 @@ def update(beside: list[tuple[Running, dict[str, Any]]]) -> None:
 
 
 def moments(running: Running) -> Iterator[None]:
-    """Twice a second until the part has ended, or its time is up."""
-    while time.monotonic() - running.started < running.limit:
+    """Twice a second until the part has ended, or is to end."""
+    while time.monotonic() - running.started < running.limit - grace(running.limit):
         with contextlib.suppress(subprocess.TimeoutExpired):
             running.process.wait(0.5)
             return

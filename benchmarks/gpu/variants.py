@@ -29,6 +29,7 @@ def compiled(model: JointModel, config: MovaConfig, attention: Attention) -> Joi
     return twin
 
 
+# In the order of their worth; the compiled one last, since it takes the longest.
 EAGER, COMPILED = "eager", "compiled block by block"
 VARIANTS: dict[str, Variant] = {
     EAGER: sharing,

@@ -17,7 +17,7 @@ from .step import expert, weights
 # By the names of kernels on an NVIDIA GPU, and of operators on a CPU; the first that fits.
 KINDS = {
     "attention": r"attention|flash|fmha|sdpa|mha_|attn",
-    "matrix products": r"gemm|nvjet|xmma|cutlass|cublas|wgmma|splitk|addmm|aten::mm|bmm|linear|conv|scaled_mm|int_mm",
+    "matrix products": r"gemm|nvjet|xmma|cutlass|cublas|wgmma|splitk|convol|fprop|aten::mm|addmm|bmm|linear|_mm",
     "copies": r"memcpy|memset|aten::copy_|aten::fill_",
     "element-wise": r".",
 }
