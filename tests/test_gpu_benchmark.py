@@ -1,5 +1,6 @@
 """benchmarks/gpu.sh without a GPU: every part rehearsed, and what stays when one of them goes wrong."""
 
+import dataclasses
 import json
 import math
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gpu import bound, place, plan, run, table
+from gpu import bound, clock, place, plan, run, table
 from gpu.parts import profile
 from gpu.plan import Part
 from peak_memory import measure
@@ -163,7 +164,7 @@ def test_a_profile_is_divided_into_kinds_and_gaps():
         "sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64": "matrix products",
         "void at::native::vectorized_elementwise_kernel<4, at::native::GeluCUDAKernelImpl>": "element-wise",
         "void at::native::(anonymous namespace)::vectorized_layer_norm_kernel<c10::BFloat16, float>": "element-wise",
-        "triton_poi_fused_addcmul_0": "element-wise",
+        "triton_poi_fused_addmm_gelu_0": "element-wise",
         "Memcpy DtoD (Device -> Device)": "copies",
     }
     for name, kind in names.items():
@@ -188,6 +189,37 @@ def test_a_profile_is_divided_into_kinds_and_gaps():
 )
 def test_figures_have_three_digits(value, text):
     assert table.number(value) == text
+
+
+class Clock:
+    """A GPU's clock and memory, as torch.cuda tells them: each run takes 1.5 s and 3 GiB more than are there."""
+
+    now = 0.0
+
+    def __init__(self, enable_timing=False):
+        assert enable_timing
+
+    def record(self):
+        self.at = Clock.now
+        Clock.now += 1500.0
+
+    def elapsed_time(self, end):
+        return end.at - self.at
+
+    def synchronize(self):
+        pass
+
+
+def test_time_and_memory_of_a_gpu_are_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Event", Clock)
+    for name, value in {"memory_allocated": 2**30, "max_memory_allocated": 4 * 2**30}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    for name in ("synchronize", "reset_peak_memory_stats", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    here = dataclasses.replace(place.find(rehearse=True, seconds=1), device=torch.device("cuda:0"))
+    assert clock.timed(here, lambda: None, 2) == ([1.5, 1.5], 3.0)
+    assert clock.median_seconds(here, lambda: None) == 1.5
+    clock.make_room(here)
 
 
 def test_a_compiled_variant_makes_one_program_for_each_tower():

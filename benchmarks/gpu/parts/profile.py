@@ -8,17 +8,18 @@ from typing import Any, NamedTuple
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from .. import clock, kernels
+from .. import clock, expert, kernels
 from ..place import Place
 from ..task import Figures, Task
 from ..variants import COMPILED, VARIANTS
-from .step import expert, weights
+from .step import weights
 
-# By the names of kernels on an NVIDIA GPU, and of operators on a CPU; the first that fits.
+# By the names of kernels on an NVIDIA GPU, and of operators on a CPU; the first that fits. torch.compile names a kernel
+# of its own, which is element-wise work, by all that it was fused of.
 KINDS = {
-    "attention": r"attention|flash|fmha|sdpa|mha_|attn",
-    "matrix products": r"gemm|nvjet|xmma|cutlass|cublas|wgmma|splitk|convol|fprop|aten::mm|addmm|bmm|linear|_mm",
-    "copies": r"memcpy|memset|aten::copy_|aten::fill_",
+    "attention": r"^(?!triton_).*(attention|flash|fmha|sdpa|mha_|attn)",
+    "matrix products": r"^(?!triton_).*(gemm|nvjet|xmma|cutlass|cublas|wgmma|splitk|convol|fprop|mm\b|linear)",
+    "copies": r"^(memcpy|memset|aten::copy_|aten::fill_)",
     "element-wise": r".",
 }
 LONGEST = 8  # kernels that are listed by name
