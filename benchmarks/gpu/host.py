@@ -75,7 +75,10 @@ def free_bytes(place: Place) -> int:
 
 def emptied(place: Place, server: Any, idle: int) -> bool:
     """Have the server take its models off the device; whether about as much is free then as when it was idle."""
-    told = server.run({"1": {"class_type": "BenchmarkFree", "inputs": {}}}).error
+    try:
+        told = server.run({"1": {"class_type": "BenchmarkFree", "inputs": {}}}).error
+    except (OSError, RuntimeError):  # it is gone
+        return False
     return told is None and (not place.on_gpu or free_bytes(place) > idle - TOLERANCE)
 
 

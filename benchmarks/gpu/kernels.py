@@ -2,10 +2,12 @@
 
 import contextlib
 import functools
+import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mova import attention
@@ -15,6 +17,7 @@ from . import bound, clock
 from .place import DTYPE, Place
 
 CHOICE = "sdpa"  # what PyTorch chooses
+INEXACT = {"sage", "comfy_kitchen int8"}
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,19 @@ class Kernel:
     name: str
     attention: Attention
     backend: SDPBackend | None = None
+    exact: bool = True
 
     def alone(self) -> Any:
         """A context in which PyTorch takes no other backend, or fails."""
         return contextlib.nullcontext() if self.backend is None else sdpa_kernel(self.backend)
+
+
+def kitchen_int8(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """ComfyUI's own attention in 8 bits, not exact; from Turing on."""
+    import comfy_kitchen
+
+    q, k, v = (attention.split_heads(x, heads).transpose(1, 2) for x in (q, k, v))
+    return comfy_kitchen.int8_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 def at_hand(place: Place) -> list[Kernel]:
@@ -38,7 +50,10 @@ def at_hand(place: Place) -> list[Kernel]:
         Kernel("sdpa, flash", attention.sdpa, SDPBackend.FLASH_ATTENTION),
     ]
     names = attention.available(place.device, DTYPE)
-    found += [Kernel(name, attention.KERNELS[name].attention) for name in names if name != CHOICE]
+    others = {name: attention.KERNELS[name].attention for name in names if name != CHOICE}
+    if place.on_gpu and importlib.util.find_spec("comfy_kitchen") is not None:
+        others["comfy_kitchen int8"] = kitchen_int8
+    found += [Kernel(name, kernel, exact=name not in INEXACT) for name, kernel in others.items()]
     return [*found, Kernel("sdpa, memory-efficient", attention.sdpa, SDPBackend.EFFICIENT_ATTENTION)]
 
 
@@ -69,7 +84,7 @@ def fastest(place: Place) -> Kernel:
     times = {}
     length, heads = bound.tokens(place.small)[0], place.small.model.video_dit.num_heads
     for kernel in at_hand(place):
-        if kernel.name == "sage":
+        if not kernel.exact:
             continue
         try:
             fits(place, kernel)
