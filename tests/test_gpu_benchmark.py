@@ -6,15 +6,17 @@ import math
 import os
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from gpu import bound, clock, place, plan, run, table
-from gpu.parts import profile
+from gpu import bound, carried, carry, clock, expert, kernels, place, plan, run, table, variants
+from gpu.parts import profile, step
 from gpu.plan import Part
 from peak_memory import measure
+from torch._dynamo.utils import counters
 
 from mova import PRESETS
 
@@ -223,9 +225,6 @@ def test_time_and_memory_of_a_gpu_are_its_own(monkeypatch):
 
 
 def test_a_compiled_variant_makes_one_program_for_each_tower():
-    from gpu import expert, kernels, variants
-    from torch._dynamo.utils import counters
-
     here = place.find(rehearse=True, seconds=60)
     weights, given = expert.build(here), expert.inputs(here, here.small)
     choice = kernels.at_hand(here)[0].attention
@@ -237,3 +236,49 @@ def test_a_compiled_variant_makes_one_program_for_each_tower():
     assert counters["stats"]["unique_graphs"] == 2
     for ours, wanted in zip(*outputs, strict=True):
         assert (ours - wanted).abs().max() < 0.05 * wanted.abs().max()
+
+
+def test_a_kernel_that_a_variant_cannot_do_with_is_replaced_by_pytorch_s_choice(monkeypatch):
+    here = place.find(rehearse=True, seconds=60)
+    fails = kernels.Kernel("fails", lambda *_: 1 / 0)
+    monkeypatch.setattr(kernels, "fastest", lambda _: fails)
+    with torch.no_grad():
+        assert step.with_fastest(here, variants.EAGER)["kernel"] == kernels.CHOICE
+
+
+def test_what_is_carried_is_pinned_and_of_comfyui_what_its_server_needs(tmp_path):
+    lines = (ROOT / "benchmarks/gpu/carry.txt").read_text().splitlines()
+    assert all("==" in line for line in lines if line and not line.startswith("#"))
+    wanted = {"main.py", "comfy/ldm/models/autoencoder.py"}
+    others = {"blueprints/a.json", "models/x", "comfy/__pycache__/a.pyc", ".git/config", "comfy/tokenizer.json"}
+    for name in wanted | others:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x" * (carry.LARGEST + 1) if "tokenizer" in name else "x")
+    assert {str(path) for path in carry.sources(tmp_path)} == wanted
+
+
+def test_a_package_that_was_left_out_can_be_imported_and_not_used(tmp_path):
+    (tmp_path / "left_out").mkdir()
+    (tmp_path / "left_out/__init__.py").write_text((ROOT / "benchmarks/gpu/stub.py").read_text())
+    code = """
+import left_out, left_out.b.c
+from left_out.d.e import Reader
+assert left_out.b.c.Color.RED is not None and Reader.open
+try:
+    Reader()
+except RuntimeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "left_out was left out by gpu_carry.sh\n", done.stderr
+
+
+def test_what_was_carried_is_there_for_the_time_of_a_run(tmp_path):
+    (tmp_path / "main.py").write_text("")
+    with tarfile.open(tmp_path / carried.ARCHIVE, "w:xz") as archive:
+        archive.add(tmp_path / "main.py", "ComfyUI/main.py")
+    with carried.unpacked(tmp_path) as folder:
+        assert (folder / "ComfyUI/main.py").is_file()
+    assert not folder.exists()
+    with carried.unpacked(None) as folder:
+        assert folder is None

@@ -17,6 +17,7 @@ from . import bound, clock
 from .place import DTYPE, Place
 
 CHOICE = "sdpa"  # what PyTorch chooses
+SLOW = "sdpa, memory-efficient"  # where there are others
 INEXACT = {"sage", "comfy_kitchen int8"}
 
 
@@ -54,7 +55,7 @@ def at_hand(place: Place) -> list[Kernel]:
     if place.on_gpu and importlib.util.find_spec("comfy_kitchen") is not None:
         others["comfy_kitchen int8"] = kitchen_int8
     found += [Kernel(name, kernel, exact=name not in INEXACT) for name, kernel in others.items()]
-    return [*found, Kernel("sdpa, memory-efficient", attention.sdpa, SDPBackend.EFFICIENT_ATTENTION)]
+    return [*found, Kernel(SLOW, attention.sdpa, SDPBackend.EFFICIENT_ATTENTION)]
 
 
 def seconds(place: Place, kernel: Kernel, length: int, heads: int) -> float:
@@ -84,7 +85,7 @@ def fastest(place: Place) -> Kernel:
     times = {}
     length, heads = bound.tokens(place.small)[0], place.small.model.video_dit.num_heads
     for kernel in at_hand(place):
-        if not kernel.exact:
+        if not kernel.exact or kernel.name == SLOW:
             continue
         try:
             fits(place, kernel)

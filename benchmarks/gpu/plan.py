@@ -22,9 +22,9 @@ class Part:
 
 PARTS = [
     Part("computed", "Computed: one forward's activation memory and work", WHOLE, beside=True),
-    Part("ceilings", "What the device can do", 30),
+    Part("ceilings", "What the device can do", 40),
     Part("step", "A step of 640x352, 193 frames (two forwards)", 125),
-    Part("profile", "Where a forward of 640x352, 193 frames spends its time", 45),
+    Part("profile", "Where a forward of 640x352, 193 frames spends its time", 40),
     Part("large", "A forward of 1280x720, 193 frames", 40),
     Part("formats", "Weights and products in 8 bits, 640x352, 193 frames", 55),
     Part("diffsynth", "diffsynth 2.1.12 on the same weights, 640x352, 193 frames", 60),
