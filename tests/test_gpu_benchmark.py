@@ -56,6 +56,7 @@ EVERYWHERE = {
     "profile": ["eager"],
     "large": ["eager, fastest kernel, scaled from 3 of 3 layers"],
     "formats": ["fp8, torch", "int8, torch"],
+    "whole": ["eager, fastest kernel"],
 }
 
 

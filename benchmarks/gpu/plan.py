@@ -12,7 +12,7 @@ class Part:
 
     name: str
     title: str
-    seconds: float  # at most; what earlier parts have left over is added
+    seconds: float  # at most; what earlier parts have left over is added: of 0, that is all it gets
     beside: bool = False  # computed on the processor while the others run
     command: tuple[str, ...] = ()  # in place of `python -m gpu.part NAME`
 
@@ -30,4 +30,5 @@ PARTS = [
     Part("diffsynth", "diffsynth 2.1.12 on the same weights, 640x352, 193 frames", 60),
     Part("audio_vae", "The audio VAE on 8 seconds of sound, float32", 20),
     Part("comfyui", "MOVA Joint Sampler in ComfyUI, both experts in fp8, 640x352, 193 frames, cfg 1", 100),
+    Part("whole", "A whole forward of 1280x720, 193 frames", 0),
 ]
