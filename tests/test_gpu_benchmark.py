@@ -1,6 +1,5 @@
 """benchmarks/gpu.sh without a GPU: every part rehearsed, and what stays when one of them goes wrong."""
 
-import dataclasses
 import json
 import math
 import os
@@ -12,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from gpu import bound, carried, carry, clock, expert, kernels, place, plan, run, table, variants
-from gpu.parts import profile, step
+from gpu import bound, carried, carry, expert, kernels, place, plan, run, table, variants
+from gpu.parts import step
 from gpu.plan import Part
 from peak_memory import measure
 from torch._dynamo.utils import counters
@@ -158,26 +157,6 @@ def test_the_work_of_the_released_sizes(name, products, scores):
     assert work.products == pytest.approx(products, rel=0.003) and work.scores == pytest.approx(scores, rel=0.03)
 
 
-def test_a_profile_is_divided_into_kinds_and_gaps():
-    names = {
-        "nvjet_tst_192x192_64x4_2x1_v_bz_coopA_TNT": "matrix products",
-        "void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<128, cutlass::bfloat16_t>>": "attention",
-        "cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7_128x128x128": "attention",
-        "fmha_cutlassF_bf16_aligned_64x128_rf_sm80(PyTorchMemEffAttention::AttentionKernel)": "attention",
-        "sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64": "matrix products",
-        "void at::native::vectorized_elementwise_kernel<4, at::native::GeluCUDAKernelImpl>": "element-wise",
-        "void at::native::(anonymous namespace)::vectorized_layer_norm_kernel<c10::BFloat16, float>": "element-wise",
-        "triton_poi_fused_addmm_gelu_0": "element-wise",
-        "Memcpy DtoD (Device -> Device)": "copies",
-    }
-    for name, kind in names.items():
-        assert profile.Span(name, 0, 1, 1).kind == kind, name
-    spans = [("gemm", 0, 3), ("gemm", 2, 5), ("Memset", 7, 8), ("flash", 8, 10), ("add", 12, 13)]
-    found = profile.breakdown([profile.Span(name, 1e3 * a, 1e3 * b, 1e3 * (b - a)) for name, a, b in spans])
-    kinds = {"attention": 2, "matrix products": 6, "copies": 1, "element-wise": 1}
-    assert found == {**kinds, "gaps": 4, "whole": 13}
-
-
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -192,37 +171,6 @@ def test_a_profile_is_divided_into_kinds_and_gaps():
 )
 def test_figures_have_three_digits(value, text):
     assert table.number(value) == text
-
-
-class Clock:
-    """A GPU's clock and memory, as torch.cuda tells them: each run takes 1.5 s and 3 GiB more than are there."""
-
-    now = 0.0
-
-    def __init__(self, enable_timing=False):
-        assert enable_timing
-
-    def record(self):
-        self.at = Clock.now
-        Clock.now += 1500.0
-
-    def elapsed_time(self, end):
-        return end.at - self.at
-
-    def synchronize(self):
-        pass
-
-
-def test_time_and_memory_of_a_gpu_are_its_own(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "Event", Clock)
-    for name, value in {"memory_allocated": 2**30, "max_memory_allocated": 4 * 2**30}.items():
-        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
-    for name in ("synchronize", "reset_peak_memory_stats", "empty_cache"):
-        monkeypatch.setattr(torch.cuda, name, lambda: None)
-    here = dataclasses.replace(place.find(rehearse=True, seconds=1), device=torch.device("cuda:0"))
-    assert clock.timed(here, lambda: None, 2) == ([1.5, 1.5], 3.0)
-    assert clock.median_seconds(here, lambda: None) == 1.5
-    clock.make_room(here)
 
 
 def test_a_compiled_variant_makes_one_program_for_each_tower():

@@ -103,8 +103,12 @@ def replace_layers(model: JointModel, way: str) -> int:
 
 
 def step(place: Place, way: str) -> Figures:
-    if "comfy_kitchen" in way and importlib.util.find_spec("comfy_kitchen") is None:
-        raise NotMeasured("comfy_kitchen is not installed, nor carried")
+    if "comfy_kitchen" in way:
+        if importlib.util.find_spec("comfy_kitchen") is None:
+            raise NotMeasured("comfy_kitchen is not installed, nor carried")
+        import comfy_kitchen
+
+        comfy_kitchen.disable_backend("triton")  # as ComfyUI does
     kernel = kernels.fastest(place)
     model = VARIANTS[EAGER](expert.build(place), place.small.model, kernel.attention)
     layers = replace_layers(model, way)
