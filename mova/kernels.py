@@ -22,7 +22,7 @@ class Kernels:
     mlp_blocks: int = 1
 
 
-LOW_MEMORY = Kernels(value_blocks=8, mlp_blocks=2)
+LOW_MEMORY = Kernels(value_blocks=5, mlp_blocks=2)
 
 
 def choose_norms(name: str, device: torch.device) -> NormAndRotate:

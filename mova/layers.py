@@ -117,6 +117,7 @@ class SelfAttention(CrossAttention):
         normed = x if modulation is None else modulated_norm(x, *modulation, self.eps)
         q = kernels.norm_and_rotate_(self.q(normed), self.norm_q, self.num_heads, rotation)
         k = kernels.norm_and_rotate_(self.k(normed), self.norm_k, self.num_heads, rotation)
+        del rotation  # of a grid: made here
         # Without modulation x is the caller's.
         v = self.v(normed) if modulation is None else over_input_(self.v, normed, kernels.value_blocks)
         del normed

@@ -30,8 +30,8 @@ class Rotation(Protocol):
         """How many rows of the sequence have one row of the table."""
         ...
 
-    def matrices(self, start: int, length: int) -> Tensor:
-        """For some rows of the sequence the matrices [1, length, 1, d / 2, 2, 2], float32, that ComfyUI's Wan has."""
+    def matrices(self, rows: slice, length: int) -> Tensor:
+        """For some rows, so many, the matrices [1, length, 1, d / 2, 2, 2], float32, that ComfyUI's Wan has."""
         ...
 
     def __call__(self, x: Tensor, rows: slice) -> Tensor:
@@ -47,8 +47,8 @@ class TurnPairs:
     halves = False
     repeats = 1
 
-    def matrices(self, start: int, length: int) -> Tensor:
-        return to_wan(self.table[start : start + length])
+    def matrices(self, rows: slice, length: int) -> Tensor:
+        return to_wan(self.table[rows])
 
     def __call__(self, x: Tensor, rows: slice) -> Tensor:
         pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
@@ -110,8 +110,8 @@ class TurnHalves:
         index = torch.arange(start, start + length, device=self.table.device) // self.repeats
         return self.table[index].unbind(1)
 
-    def matrices(self, start: int, length: int) -> Tensor:
-        return as_matrices(*self.cos_sin(start, length))
+    def matrices(self, rows: slice, length: int) -> Tensor:
+        return as_matrices(*self.cos_sin(rows.start, length))
 
     def __call__(self, x: Tensor, rows: slice) -> Tensor:
         cos, sin = (part[:, None] for part in self.cos_sin(rows.start, x.shape[1]))

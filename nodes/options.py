@@ -36,7 +36,7 @@ class MOVAModelOptions(io.ComfyNode):
                     "low_memory",
                     default=False,
                     tooltip="A tenth less memory at the peak. Weights that are kept outside the GPU or are quantised "
-                    "are fetched several times for it: the MLP's twice, the attention's values 8 times.",
+                    "are fetched several times for it: the MLP's twice, the attention's values 5 times.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="high"), io.Model.Output(display_name="low")],

@@ -24,7 +24,7 @@ def kitchen_norm_and_rotate_(x: Tensor, norm: nn.Module, heads: int, rotation: R
     apply = kitchen.apply_rope_split_half1 if turn.halves else kitchen.apply_rope1
 
     def part(x: Tensor, rows: slice) -> Tensor:
-        return apply(split_heads(norm(x), heads), turn.matrices(rows.start, x.shape[1])).flatten(2)
+        return apply(split_heads(norm(x), heads), turn.matrices(rows, x.shape[1])).flatten(2)
 
     return in_rows_(x, part)
 
