@@ -19,6 +19,8 @@ NUMBERS = 2**22
 
 # (x [B, L, D], RMSNorm over D, heads, rotation of each head or None) -> x, normalised and turned in place.
 NormAndRotate = Callable[[Tensor, nn.Module, int, Rotation | None], Tensor]
+# (layer, x, which may be overwritten) -> layer(tanh-GELU of x)
+GeluLinear = Callable[[nn.Module, Tensor], Tensor]
 
 
 def in_rows_(x: Tensor, function: Callable[[Tensor, slice], Tensor]) -> Tensor:
@@ -45,6 +47,12 @@ def norm_and_rotate_(x: Tensor, norm: nn.Module, heads: int, rotation: Rotation 
 def gelu_(x: Tensor) -> Tensor:
     """tanh-GELU of x, in place (torch.nn.functional has it only with a new tensor)."""
     out: Tensor = torch.ops.aten.gelu_(x, approximate="tanh")
+    return out
+
+
+def gelu_linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer of the tanh-GELU of x, which is overwritten."""
+    out: Tensor = layer(gelu_(x))
     return out
 
 

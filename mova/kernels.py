@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from .attention import Attention, sdpa
-from .elementwise import NormAndRotate, norm_and_rotate_
+from .elementwise import GeluLinear, NormAndRotate, gelu_linear, norm_and_rotate_
 from .errors import MovaError
 
 
@@ -16,6 +16,7 @@ class Kernels:
 
     attention: Attention = sdpa
     norm_and_rotate_: NormAndRotate = norm_and_rotate_
+    gelu_linear: GeluLinear = gelu_linear
     head_groups: int = 8  # of self-attention: see attention.over_queries_
     # Blocks of rows. Of a layer whose weights are not where they are needed, or quantised, each block fetches them.
     value_blocks: int = 2

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .config import TowerConfig
-from .elementwise import gelu_, modulated_norm
+from .elementwise import modulated_norm
 from .kernels import Kernels
 from .layers import CrossAttention, SelfAttention, linear_as, patches, timestep_sinusoid
 from .rope import Turn, from_wan
@@ -76,12 +76,14 @@ class Block(nn.Module):
             return self.as_wan(x, given, given.plugged, (shift, scale, gate, mlp_shift, mlp_scale, mlp_gate))
         x.addcmul_(self.self_attn(x, given.rotation, modulation=(shift, scale), kernels=given.kernels), gate)
         x.add_(self.cross_attn(self.norm3(x), given.context, kernels=given.kernels))
-        return self.add_mlp_(x, mlp_shift, mlp_scale, mlp_gate, given.kernels.mlp_blocks)
+        return self.add_mlp_(x, mlp_shift, mlp_scale, mlp_gate, given.kernels)
 
-    def add_mlp_(self, x: Tensor, shift: Tensor, scale: Tensor, gate: Tensor, blocks: int) -> Tensor:
-        """The MLP's part of forward, in so many blocks of rows. Each norm is dropped before the GELU, done in place."""
-        for rows in x.chunk(blocks, dim=1):
-            rows.addcmul_(self.ffn[2](gelu_(self.ffn[0](modulated_norm(rows, shift, scale, self.eps)))), gate)
+    def add_mlp_(self, x: Tensor, shift: Tensor, scale: Tensor, gate: Tensor, kernels: Kernels) -> Tensor:
+        """The MLP's part of forward. Each norm is dropped before the GELU, which is done in place."""
+        for rows in x.chunk(kernels.mlp_blocks, dim=1):
+            hidden = self.ffn[0](modulated_norm(rows, shift, scale, self.eps))
+            rows.addcmul_(kernels.gelu_linear(self.ffn[2], hidden), gate)
+            del hidden
         return x
 
     def as_wan(self, x: Tensor, given: BlockInput, plugged: Plugged, modulation: tuple[Tensor, ...]) -> Tensor:
@@ -102,7 +104,7 @@ class Block(nn.Module):
             x = patch({"x": x.clone(), **options}).clone()  # others may keep what they get and give
         if "ffn" in plugged.parts:
             return x.addcmul_(self.ffn(modulated_norm(x, mlp_shift, mlp_scale, self.eps)), mlp_gate)
-        return self.add_mlp_(x, mlp_shift, mlp_scale, mlp_gate, given.kernels.mlp_blocks)
+        return self.add_mlp_(x, mlp_shift, mlp_scale, mlp_gate, given.kernels)
 
     def wan_input(
         self,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...mova.attention import split_heads
-from ...mova.elementwise import NormAndRotate, in_rows_, norm_and_rotate_
+from ...mova.elementwise import NormAndRotate, gelu_linear, in_rows_, norm_and_rotate_
 from ...mova.errors import MovaError
 from ...mova.kernels import choose_norms
 from ...mova.rope import Rotation
@@ -44,6 +44,19 @@ def triton_norm_and_rotate_(x: Tensor, norm: nn.Module, heads: int, rotation: Ro
     from ...mova.triton_kernels import in_one_pass
 
     return in_one_pass(host_weight)(x, norm, heads, rotation)
+
+
+def host_gelu_linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """elementwise.gelu_linear; in int8 the GELU is part of the kernel that quantises the input, where there is one.
+
+    As the host's Wan does it (from v0.30 on), but for layers whose forward a pack has replaced.
+    """
+    fused = getattr(comfy.ops, "linear_input_act", None)
+    int8 = getattr(layer.weight, "_layout_cls", None) == "TensorWiseINT8Layout"
+    if fused is None or not int8 or "forward" in vars(layer):
+        return gelu_linear(layer, x)
+    out: Tensor = fused(layer, x, "gelu_tanh")
+    return out
 
 
 NORMS: dict[str, NormAndRotate] = {

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...mova.joint import KernelsByPlace
 from ...mova.kernels import LOW_MEMORY, Kernels
-from .elementwise import NORMS
+from .elementwise import NORMS, host_gelu_linear
 
 ATTENTION_PATCHES = "attn1_patch", "attn2_patch"
 OPTIONS = "mova_options"  # the key in transformer_options
@@ -42,7 +42,9 @@ def kernels_of(transformer_options: dict[str, Any] | None) -> Kernels:
     kernels = LOW_MEMORY if chosen.low_memory else Kernels()
     if "optimized_attention_override" in given:  # what has been plugged in may count the calls, or want all heads
         kernels = replace(kernels, head_groups=1)
-    return replace(kernels, attention=HostAttention(given), norm_and_rotate_=NORMS[chosen.elementwise])
+    if chosen.elementwise != "torch":
+        kernels = replace(kernels, norm_and_rotate_=NORMS[chosen.elementwise], gelu_linear=host_gelu_linear)
+    return replace(kernels, attention=HostAttention(given))
 
 
 def kernels_by_place(transformer_options: dict[str, Any]) -> KernelsByPlace:

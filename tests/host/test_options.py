@@ -96,3 +96,37 @@ for operations in (comfy.ops.manual_cast, comfy.ops.disable_weight_init):
 
 def test_a_norm_s_weight_is_the_one_that_its_own_forward_uses(host_place):
     run_inside(host_place, WEIGHT)
+
+
+INT8 = """
+import comfy.ops
+from comfy.quant_ops import QuantizedTensor
+from pack.mova.elementwise import gelu_linear
+from pack.nodes.host.elementwise import host_gelu_linear
+
+layer = comfy.ops.mixed_precision_ops({}, torch.bfloat16).Linear(256, 384, bias=True)
+layer.weight = torch.nn.Parameter(torch.randn(384, 256).bfloat16() / 16, requires_grad=False)
+layer.bias = torch.nn.Parameter(torch.randn(384).bfloat16(), requires_grad=False)
+calls = []
+if hasattr(comfy.ops, "linear_input_act"):
+    def counted(*args, own=comfy.ops.linear_input_act):
+        calls.append(args)
+        return own(*args)
+    comfy.ops.linear_input_act = counted
+x = torch.randn(1, 64, 256).bfloat16()
+with torch.inference_mode():
+    plain = gelu_linear(layer, x.clone())
+    assert torch.equal(host_gelu_linear(layer, x.clone()), plain) and not calls
+    layer.weight = torch.nn.Parameter(QuantizedTensor.from_float(layer.weight, "TensorWiseINT8Layout"), False)
+    wanted, found = gelu_linear(layer, x.clone()), host_gelu_linear(layer, x.clone())
+    assert len(calls) == hasattr(comfy.ops, "linear_input_act")
+    for one in (wanted, found):
+        assert (one - plain).float().norm() < 0.05 * plain.float().norm()
+    assert (found - wanted).float().norm() < 0.01 * plain.float().norm()
+    layer.forward = lambda x: x + 1  # as packs do
+    assert torch.equal(host_gelu_linear(layer, x.clone()), gelu_linear(layer, x.clone()))
+"""
+
+
+def test_in_int8_the_gelu_is_part_of_the_layer_where_the_host_has_it(host_place):
+    run_inside(host_place, INT8)
