@@ -7,6 +7,8 @@ The peak is that of the live tensors made during the forward; weights are left o
 
 import argparse
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,31 +17,54 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from mova import PRESETS, JointModel
+from mova import PRESETS, JointModel, MovaConfig
 from mova.conditioning import audio_latents, latent_frames
 from mova.config import Preset
+from mova.kernels import LOW_MEMORY, Kernels
 
 
-def measure(preset: Preset, dtype: torch.dtype = torch.bfloat16) -> tuple[float, float, PeakMem]:
-    """Peak GiB and FLOPs of one forward at the preset's clip size, and what was alive at the peak."""
+def with_layers(config: MovaConfig, layers: int) -> MovaConfig:
+    """The released width with fewer layers, the last of them without sound."""
+    towers = replace(config.video_dit, num_layers=layers), replace(config.audio_dit, num_layers=layers - 1)
+    return MovaConfig(*towers, replace(config.dual_tower_bridge, visual_layers=layers, audio_layers=layers - 1))
+
+
+def forward_of(
+    preset: Preset, kernels: Kernels, dtype: torch.dtype, layers: int | None = None
+) -> tuple[JointModel, Callable[[], object]]:
+    """The model without values, and one forward of it at the preset's clip size; to be used under FakeTensorMode."""
     size = latent_frames(preset.frames), preset.height // 8, preset.width // 8
+    config = preset.model if layers is None else with_layers(preset.model, layers)
+    model = JointModel(config, dtype, "cpu", kernels=kernels)
+    video = torch.empty(1, preset.model.video_dit.in_dim, *size, dtype=dtype)
+    audio = torch.empty(1, 128, audio_latents(preset.frames, preset.fps), dtype=dtype)
+    text = torch.empty(1, 512, preset.model.video_dit.text_dim, dtype=dtype)
+    timestep = torch.empty(1)
+    return model, lambda: model(video, audio, timestep, timestep, text, preset.fps)
+
+
+def measure(
+    preset: Preset, kernels: Kernels | None = None, dtype: torch.dtype = torch.bfloat16, layers: int | None = None
+) -> tuple[float, float, PeakMem]:
+    """Peak GiB and FLOPs of one forward at the preset's clip size, and what was alive at the peak.
+
+    layers: in place of the release's. The peak is the same from 2 on, and is found in seconds.
+    """
     with FakeTensorMode(), torch.no_grad():
-        model = JointModel(preset.model, dtype, "cpu")
-        video = torch.empty(1, preset.model.video_dit.in_dim, *size, dtype=dtype)
-        audio = torch.empty(1, 128, audio_latents(preset.frames, preset.fps), dtype=dtype)
-        text = torch.empty(1, 512, preset.model.video_dit.text_dim, dtype=dtype)
-        timestep = torch.empty(1)
+        model, forward = forward_of(preset, kernels or Kernels(), dtype, layers)
         with FlopCounterMode(display=False) as flops, PeakMem(model) as memory:
-            model(video, audio, timestep, timestep, text, preset.fps)
+            forward()
     return memory.peak / 2**30, flops.get_total_flops(), memory
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--report", action="store_true", help="list what is alive at the peak")
+    parser.add_argument("--low-memory", action="store_true", help="the model's option")
+    parser.add_argument("--layers", type=int, help="fewer than the release has: the same peak, sooner")
     options = parser.parse_args()
     for name, preset in PRESETS.items():
-        peak, flops, memory = measure(preset)
+        peak, flops, memory = measure(preset, LOW_MEMORY if options.low_memory else Kernels(), layers=options.layers)
         print(f"{name} {preset.width}x{preset.height}x{preset.frames}: peak {peak:.2f} GiB, {flops:.3e} FLOPs")
         if options.report:
             memory.report()

@@ -24,7 +24,7 @@ from launch import OPERATORS
 
 from mova import JointModel, MovaConfig
 from mova.config import BridgeConfig, TowerConfig
-from mova.pipeline import layers_for
+from mova.pipeline import Runtime, layers_for
 
 
 def load_diffsynth() -> Any:
@@ -90,8 +90,8 @@ def main() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         torch.manual_seed(0)
         config = sizes(args.width, args.layers)
-        operations, attention = layers_for(torch.device(args.device), dtype)
-        ours = JointModel(config, dtype, args.device, operations, attention).requires_grad_(False)
+        operations, kernels = layers_for(Runtime(torch.device(args.device), dtype))
+        ours = JointModel(config, dtype, args.device, operations, kernels).requires_grad_(False)
         for name, parameter in ours.named_parameters():
             if name.endswith("modulation"):  # made without values, as they come from checkpoints
                 torch.nn.init.normal_(parameter, std=args.width**-0.5)

@@ -107,6 +107,8 @@ def parser() -> argparse.ArgumentParser:
     add("--dtype", choices=("bf16", "fp16", "fp32"), default="bf16", help="to compute in; the audio VAE takes fp32")
     kernels = ("auto", "sdpa", "onednn", "xformers", "sage")
     add("--attention", choices=kernels, default="auto", help="the kernel; auto takes only exact ones")
+    add("--elementwise", choices=("torch", "triton"), default="torch", help="triton: norm and rotation in one pass")
+    add("--low-memory", action="store_true", help="a tenth less at the peak; some weights are read several times")
     add("--tiled-vae", action="store_true", help="encode and decode the video in tiles: less memory, slower")
 
     convert = commands.add_parser("convert", help="write the single files that ComfyUI loads", formatter_class=show)
@@ -164,7 +166,14 @@ def run_generate(options: argparse.Namespace) -> None:
         tell("no usable GPU found: computing on the CPU")
     with Progress(options.steps) as progress:
         runtime = pipeline.Runtime(
-            device, dtype, options.attention, options.tiled_vae, part=progress.part, step=progress.step
+            device,
+            dtype,
+            options.attention,
+            options.elementwise,
+            options.low_memory,
+            options.tiled_vae,
+            part=progress.part,
+            step=progress.step,
         )
         checkpoint = open_checkpoint(options.checkpoint)
         result = pipeline.generate(checkpoint, request, runtime)

@@ -26,6 +26,27 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
+# Bytes of a token tensor from which another one beside it counts.
+LONG = 64 * 2**20
+
+
+def is_short(x: Tensor) -> bool:
+    """Whether x is done at once. In compiled code all are: there, writing into a part of a tensor copies all of it."""
+    return x.numel() * x.element_size() < LONG or torch.compiler.is_compiling()
+
+
+def over_queries_(attention: Attention, q: Tensor, k: Tensor, v: Tensor, heads: int, groups: int) -> Tensor:
+    """attention(q, k, v, heads) of a long sequence written over q, a group of heads at a time: no tensor beside it."""
+    groups = next(n for n in range(min(groups, heads), 0, -1) if heads % n == 0)
+    if groups == 1 or is_short(q):
+        return attention(q, k, v, heads)
+    width = q.shape[2] // groups
+    for start in range(0, q.shape[2], width):
+        part = ..., slice(start, start + width)
+        q[part] = attention(q[part], k[part], v[part], heads // groups)
+    return q
+
+
 def xformers_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """xformers' memory-efficient attention: exact, CUDA only."""
     import xformers.ops

@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .attention import Attention
 from .config import BridgeConfig
+from .kernels import Kernels
 from .layers import CrossAttention
 from .rope import Rotation
 
@@ -23,13 +23,13 @@ class Conditioner(nn.Module):
         self,
         x: Tensor,
         y: Tensor,
-        attention: Attention,
+        kernels: Kernels,
         rotation: Rotation | None = None,
         context_rotation: Rotation | None = None,
     ) -> Tensor:
         """x [B, L, dim], y [B, S, context_dim] -> what to add to x, [B, L, dim]."""
         out: Tensor = self.inner(
-            x, self.y_norm(y), attention=attention, rotation=rotation, context_rotation=context_rotation
+            x, self.y_norm(y), kernels=kernels, rotation=rotation, context_rotation=context_rotation
         )
         return out
 
@@ -75,7 +75,7 @@ class Bridge(nn.Module):
         layer: int,
         video: Tensor,
         audio: Tensor,
-        attention: Attention,
+        kernels: Kernels,
         rotations: tuple[Rotation | None, Rotation | None],
         a2v_scale: Scale,
         v2a_scale: Scale,
@@ -86,8 +86,8 @@ class Bridge(nn.Module):
         to_video, to_audio = self.audio_to_video_conditioners[layer], self.video_to_audio_conditioners[layer]
         video_rotation, audio_rotation = rotations
         # A direction whose scale is 0 adds nothing and is not computed. The small update waits for the large one.
-        update = None if is_off(v2a_scale) else to_audio(audio, video, attention, audio_rotation, video_rotation)
+        update = None if is_off(v2a_scale) else to_audio(audio, video, kernels, audio_rotation, video_rotation)
         if not is_off(a2v_scale):
-            add_scaled_(video, to_video(video, audio, attention, video_rotation, audio_rotation), a2v_scale)
+            add_scaled_(video, to_video(video, audio, kernels, video_rotation, audio_rotation), a2v_scale)
         if update is not None:
             add_scaled_(audio, update, v2a_scale)

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .attention import Attention, sdpa
 from .bridge import Bridge, Scale
 from .config import MovaConfig
-from .rope import Rotation, TurnPairs, Window, bridge_times, time_table, tower_table, turn_halves
+from .kernels import Kernels
+from .rope import Rotation, Turn, TurnHalves, Window, bridge_times, time_table, tower_turn
 from .tower import BlockInput, Tower, run_block
 
 
@@ -27,17 +27,17 @@ class Text(NamedTuple):
 class Rotations(NamedTuple):
     """The rotary embeddings of one clip size: each tower's own, and (video, audio) for the bridge."""
 
-    video: TurnPairs
-    audio: TurnPairs
+    video: Turn
+    audio: Turn
     bridge: tuple[Rotation | None, Rotation | None]
 
 
-class Attentions(NamedTuple):
-    """Who attends where, for hosts that tell the three apart."""
+class KernelsByPlace(NamedTuple):
+    """For hosts that tell the three apart."""
 
-    video: Attention
-    audio: Attention
-    bridge: Attention
+    video: Kernels
+    audio: Kernels
+    bridge: Kernels
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Layer:
     time: Tensor  # embedded timestep [B, video dim]
     video: BlockInput
     audio: BlockInput
-    bridge: tuple[Attention, tuple[Rotation | None, Rotation | None], Scale, Scale]
+    bridge: tuple[Kernels, tuple[Rotation | None, Rotation | None], Scale, Scale]
 
     def __call__(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         block, others = self.model.blocks[self.index], self.model.audio_dit.blocks
@@ -80,7 +80,7 @@ class JointModel(Tower):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         operations: Any = nn,
-        attention: Attention = sdpa,
+        kernels: Kernels | None = None,
         cast_inputs: bool = True,
         bridge_operations: Any = None,
     ) -> None:
@@ -93,7 +93,7 @@ class JointModel(Tower):
         super().__init__(config.video_dit, operations, cast_inputs, **factory)
         self.audio_dit = Tower(config.audio_dit, operations, cast_inputs, **factory)
         self.dual_tower_bridge = Bridge(config.dual_tower_bridge, bridge_operations or operations, **factory)
-        self.attention = attention
+        self.kernels = kernels or Kernels()
         self.last_rotations: tuple[Any, Rotations] | None = None
 
     def embed_text(self, context: Tensor) -> Text:
@@ -112,12 +112,12 @@ class JointModel(Tower):
                 bias = bridge.apply_first_frame_bias_in_rope
                 times = bridge_times(grid[0], length, fps, bridge.audio_fps, bias)
                 video, audio = (time_table(moments, bridge.head_dim, device) for moments in times)
-                cross = turn_halves(video, grid[1] * grid[2]), turn_halves(audio)
+                cross = TurnHalves(video, grid[1] * grid[2]), TurnHalves(audio)
             towers = (
-                tower_table(grid, self.config.head_dim, device),
-                tower_table((length,), self.audio_dit.config.head_dim, device),
+                tower_turn(grid, self.config.head_dim, device),
+                tower_turn((length,), self.audio_dit.config.head_dim, device),
             )
-            self.last_rotations = key, Rotations(TurnPairs(towers[0]), TurnPairs(towers[1]), cross)
+            self.last_rotations = key, Rotations(*towers, cross)
         return self.last_rotations[1]
 
     def forward(
@@ -130,7 +130,7 @@ class JointModel(Tower):
         fps: float | Window = 24.0,
         a2v_scale: Scale = 1.0,
         v2a_scale: Scale = 1.0,
-        attention: Attention | Attentions | None = None,
+        kernels: KernelsByPlace | None = None,
         run_layer: RunLayer = run_layer,
         rotations: Rotations | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -141,8 +141,7 @@ class JointModel(Tower):
         this is; the scales weigh what the bridge brings from audio to video and from video to audio; rotations: others
         than the model's own. Returns [B, 16, T, H, W] and [B, 128, L].
         """
-        attention = attention or self.attention
-        attend = attention if isinstance(attention, Attentions) else Attentions(attention, attention, attention)
+        used = kernels or KernelsByPlace(self.kernels, self.kernels, self.kernels)
         text = context if isinstance(context, Text) else self.embed_text(context)
         dtype = text.video.dtype
         video_time, video_modulation = self.embed_time(video_timestep, dtype)
@@ -150,10 +149,10 @@ class JointModel(Tower):
         video, video_grid = self.patchify(video.to(dtype))
         audio, audio_grid = self.audio_dit.patchify(audio.to(dtype))
         rotations = rotations or self.rotations(video_grid, audio_grid[0], fps, video.device)
-        bridge = attend.bridge, rotations.bridge, a2v_scale, v2a_scale
+        bridge = used.bridge, rotations.bridge, a2v_scale, v2a_scale
         inputs = (
-            BlockInput(text.video, video_modulation, rotations.video, attend.video),
-            BlockInput(text.audio, audio_modulation, rotations.audio, attend.audio),
+            BlockInput(text.video, video_modulation, rotations.video, used.video),
+            BlockInput(text.audio, audio_modulation, rotations.audio, used.audio),
         )
         for i in range(len(self.blocks)):
             video, audio = run_layer(i, Layer(i, self, video_time, *inputs, bridge), video, audio)

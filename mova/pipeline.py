@@ -4,7 +4,7 @@ import dataclasses
 import gc
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from . import __version__, onednn, text, video_vae
-from .attention import Attention, choose
+from .attention import choose
 from .audio_vae import AudioVAE, plain_weights
 from .checkpoint import assign, check_finite
 from .conditioning import audio_latents, audio_samples, check_fps, check_size, image_condition, latent_frames
@@ -20,6 +20,7 @@ from .errors import MovaError, first_line
 from .folder import EXPERT_FOLDERS, JOINT, Checkpoint
 from .guidance import Guidance, guided
 from .joint import JointModel, Text
+from .kernels import LOW_MEMORY, Kernels, choose_norms
 from .sampling import euler
 from .schedule import low_noise_start, sigmas
 
@@ -70,6 +71,8 @@ class Runtime:
     device: torch.device
     dtype: torch.dtype = torch.bfloat16
     attention: str = "auto"
+    elementwise: str = "torch"
+    low_memory: bool = False
     tiled_vae: bool = False
     part: Callable[[str], None] = lambda name: None  # called as each part begins
     step: Callable[[int, int], None] = lambda done, of: None  # called after each step
@@ -91,7 +94,7 @@ class Result:
 def generate(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> Result:
     """Run the whole model. Raises MovaError for wrong values, Cancelled if runtime.cancelled() becomes true."""
     request.check()
-    choose(runtime.attention, runtime.device, runtime.dtype)
+    layers_for(runtime)
     try:
         prompts = encode_prompts(checkpoint, request, runtime)
         condition = encode_images(checkpoint, request, runtime)
@@ -182,16 +185,23 @@ def starting_noise(checkpoint: Checkpoint, request: Request) -> tuple[Tensor, Te
     return video, torch.randn(1, vae.latent_dim, length, generator=generator)
 
 
-def layers_for(device: torch.device, dtype: torch.dtype, attention: str = "auto") -> tuple[Any, Attention]:
-    """The layers and the attention kernel that JointModel should be built of: exact, and fast on that device."""
-    operations = onednn.Operations if device.type == "cpu" and onednn.available() else nn
-    return operations, choose(attention, device, dtype)
+def layers_for(runtime: Runtime) -> tuple[Any, Kernels]:
+    """The layers and kernels that JointModel should be built of: exact if not told otherwise, and fast on that device.
+
+    Raises MovaError if what is asked for cannot run there.
+    """
+    operations = onednn.Operations if runtime.device.type == "cpu" and onednn.available() else nn
+    attention = choose(runtime.attention, runtime.device, runtime.dtype)
+    norms = choose_norms(runtime.elementwise, runtime.device)
+    return operations, replace(
+        LOW_MEMORY if runtime.low_memory else Kernels(), attention=attention, norm_and_rotate_=norms
+    )
 
 
 def load_shared(checkpoint: Checkpoint, runtime: Runtime) -> JointModel:
     """The joint model with the audio tower and the bridge; the video expert is still missing."""
-    operations, attention = layers_for(runtime.device, runtime.dtype, runtime.attention)
-    model = JointModel(checkpoint.config, device="meta", operations=operations, attention=attention)
+    operations, kernels = layers_for(runtime)
+    model = JointModel(checkpoint.config, device="meta", operations=operations, kernels=kernels)
     for part in JOINT:
         weights = checkpoint.weights[part]
         assign(model.get_submodule(part), weights.read(weights.tensors, runtime.dtype, runtime.device))
@@ -315,4 +325,5 @@ def settings_of(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> d
     kept |= {"guidance": guidance.text, "bridge_guidance": guidance.bridge, "audio_guidance": guidance.audio}
     kept |= {"checkpoint": checkpoint.root.resolve().name, "dtype": str(runtime.dtype).removeprefix("torch.")}
     kept |= {"device": runtime.device.type, "attention": runtime.attention, "tiled_vae": runtime.tiled_vae}
+    kept |= {"elementwise": runtime.elementwise, "low_memory": runtime.low_memory}
     return kept | {"mova": __version__, "torch": str(torch.__version__)}

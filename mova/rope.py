@@ -3,16 +3,40 @@
 The towers turn adjacent pairs of a head (Wan's complex form); the bridge turns the pairs (i, i + d/2) (rotate_half).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 THETA = 10000.0
 
-# (some rows of x [B, R, heads, d], which rows of the sequence they are) -> the same, turned, float32.
-Rotation = Callable[[Tensor, slice], Tensor]
+
+class Rotation(Protocol):
+    """A rotary embedding of heads."""
+
+    @property
+    def table(self) -> Tensor:
+        """Cosines and sines, float32 or as complex numbers."""
+        ...
+
+    @property
+    def halves(self) -> bool:
+        """Whether the pairs (i, i + d/2) are turned, and not (2 i, 2 i + 1)."""
+        ...
+
+    @property
+    def repeats(self) -> int:
+        """How many rows of the sequence have one row of the table."""
+        ...
+
+    def matrices(self, rows: slice, length: int) -> Tensor:
+        """For some rows, so many, the matrices [1, length, 1, d / 2, 2, 2], float32, that ComfyUI's Wan has."""
+        ...
+
+    def __call__(self, x: Tensor, rows: slice) -> Tensor:
+        """Some rows of x [B, R, heads, d], and which of the sequence they are -> the same, turned, float32."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,15 +44,52 @@ class TurnPairs:
     """Rotation of adjacent pairs by unit complex numbers [L, d / 2]."""
 
     table: Tensor
+    halves = False
+    repeats = 1
+
+    def matrices(self, rows: slice, length: int) -> Tensor:
+        return to_wan(self.table[rows])
 
     def __call__(self, x: Tensor, rows: slice) -> Tensor:
         pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
         return torch.view_as_real(pairs * self.table[rows, None]).flatten(-2)
 
+    def whole(self) -> "TurnPairs":
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class TurnGrid:
+    """TurnPairs of a grid's tokens, in row-major order: cos and sin [positions, pairs of a head, 2] of each axis.
+
+    The whole table is as large as a hundredth of a token tensor, so it is there only during a layer's self-attention.
+    """
+
+    axes: tuple[Tensor, ...]
+
+    @property
+    def table(self) -> Tensor:
+        """Unit complex numbers [tokens, d / 2]."""
+        grid, spread = [len(axis) for axis in self.axes], []
+        for i, axis in enumerate(self.axes):
+            ones = [1] * len(grid)
+            ones[i] = grid[i]
+            spread.append(axis.view(*ones, -1, 2).expand(*grid, -1, 2))
+        return torch.view_as_complex(torch.cat(spread, dim=-2).flatten(0, -3))
+
+    def whole(self) -> TurnPairs:
+        return TurnPairs(self.table)
+
+
+Turn = TurnPairs | TurnGrid
+
 
 def to_wan(table: Tensor) -> Tensor:
     """Unit complex numbers [L, d / 2] -> the matrices [1, L, 1, d / 2, 2, 2], float32, that ComfyUI's Wan has."""
-    cos, sin = table.real, table.imag
+    return as_matrices(table.real, table.imag)
+
+
+def as_matrices(cos: Tensor, sin: Tensor) -> Tensor:
     return torch.stack([cos, -sin, sin, cos], dim=-1).unflatten(-1, (2, 2))[None, :, None]
 
 
@@ -37,16 +98,25 @@ def from_wan(freqs: Tensor) -> TurnPairs:
     return TurnPairs(torch.view_as_complex(freqs[0, :, 0, :, :, 0].float().contiguous()))
 
 
-def turn_halves(table: Tensor, repeats: int = 1) -> Rotation:
+@dataclass(frozen=True, eq=False)
+class TurnHalves:
     """Rotation of the pairs (i, i + d/2) by cos and sin [L / repeats, 2, d / 2], each for so many rows."""
 
-    def rotation(x: Tensor, rows: slice) -> Tensor:
-        index = torch.arange(rows.start, rows.start + x.shape[1], device=table.device) // repeats
-        cos, sin = table[index, None].unbind(2)
+    table: Tensor
+    repeats: int = 1
+    halves = True
+
+    def cos_sin(self, start: int, length: int) -> tuple[Tensor, ...]:
+        index = torch.arange(start, start + length, device=self.table.device) // self.repeats
+        return self.table[index].unbind(1)
+
+    def matrices(self, rows: slice, length: int) -> Tensor:
+        return as_matrices(*self.cos_sin(rows.start, length))
+
+    def __call__(self, x: Tensor, rows: slice) -> Tensor:
+        cos, sin = (part[:, None] for part in self.cos_sin(rows.start, x.shape[1]))
         first, second = x.float().chunk(2, dim=-1)
         return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
-
-    return rotation
 
 
 def axis_positions(grid: tuple[int, ...], scales: tuple[float, ...], shifts: tuple[float, ...]) -> list[Tensor]:
@@ -55,10 +125,10 @@ def axis_positions(grid: tuple[int, ...], scales: tuple[float, ...], shifts: tup
     return [shift + scale * torch.arange(length, dtype=torch.float64) for length, scale, shift in axes]
 
 
-def tower_table(
+def tower_turn(
     grid: tuple[int, ...], head_dim: int, device: torch.device, positions: list[Tensor] | None = None
-) -> Tensor:
-    """Unit complex numbers [tokens, head_dim / 2] for the tokens of a (t, h, w) or (length,) grid in row-major order.
+) -> TurnGrid:
+    """The rotation of the tokens of a (t, h, w) or (length,) grid in row-major order.
 
     On a video grid the head splits into d - 2 * (d // 3) for t and d // 3 for each of h and w. Angles are computed in
     float64. positions: see axis_positions. Source: precompute_freqs_cis of the published code.
@@ -67,14 +137,11 @@ def tower_table(
     share = head_dim // len(grid)
     dims = [head_dim - share * (len(grid) - 1)] + [share] * (len(grid) - 1)
     axes = []
-    for axis, (where, dim) in enumerate(zip(positions, dims, strict=True)):
+    for where, dim in zip(positions, dims, strict=True):
         frequency = THETA ** (-torch.arange(0, dim - 1, 2, dtype=torch.float64) / dim)
         angle = torch.outer(where, frequency)
-        turn = torch.polar(torch.ones_like(angle), angle).to(torch.complex64).to(device)
-        shape = [1] * len(grid) + [-1]
-        shape[axis] = len(where)
-        axes.append(turn.view(shape).expand(*grid, -1))
-    return torch.cat(axes, dim=-1).flatten(0, -2)
+        axes.append(torch.stack([angle.cos(), angle.sin()], dim=-1).float().to(device))
+    return TurnGrid(tuple(axes))
 
 
 def video_times(frames: int, fps: float, audio_fps: float, first_frame_bias: bool) -> Tensor:

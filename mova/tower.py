@@ -11,10 +11,11 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import Attention
 from .config import TowerConfig
-from .layers import CrossAttention, SelfAttention, gelu_, linear_as, modulated_norm, patches, timestep_sinusoid
-from .rope import TurnPairs, from_wan
+from .elementwise import modulated_norm
+from .kernels import Kernels
+from .layers import CrossAttention, SelfAttention, linear_as, patches, timestep_sinusoid
+from .rope import Turn, from_wan
 
 PARTS = "self_attn", "cross_attn", "ffn"
 
@@ -34,8 +35,8 @@ class BlockInput:
 
     context: Tensor  # embedded text [B, tokens, dim]
     modulation: Tensor  # of the timestep [B, 6, dim]
-    rotation: TurnPairs
-    attention: Attention
+    rotation: Turn
+    kernels: Kernels
     plugged: Plugged | None = None
 
 
@@ -73,14 +74,17 @@ class Block(nn.Module):
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation.chunk(6, dim=1)
         if given.plugged is not None:
             return self.as_wan(x, given, given.plugged, (shift, scale, gate, mlp_shift, mlp_scale, mlp_gate))
-        x.addcmul_(self.self_attn(x, given.rotation, modulation=(shift, scale), attention=given.attention), gate)
-        x.add_(self.cross_attn(self.norm3(x), given.context, attention=given.attention))
-        return x.addcmul_(self.mlp(x, mlp_shift, mlp_scale), mlp_gate)
+        x.addcmul_(self.self_attn(x, given.rotation, modulation=(shift, scale), kernels=given.kernels), gate)
+        x.add_(self.cross_attn(self.norm3(x), given.context, kernels=given.kernels))
+        return self.add_mlp_(x, mlp_shift, mlp_scale, mlp_gate, given.kernels)
 
-    def mlp(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        """Called layer by layer: the norm is dropped before the GELU, which is done in place."""
-        out: Tensor = self.ffn[2](gelu_(self.ffn[0](modulated_norm(x, shift, scale, self.eps))))
-        return out
+    def add_mlp_(self, x: Tensor, shift: Tensor, scale: Tensor, gate: Tensor, kernels: Kernels) -> Tensor:
+        """The MLP's part of forward. Each norm is dropped before the GELU, which is done in place."""
+        for rows in x.chunk(kernels.mlp_blocks, dim=1):
+            hidden = self.ffn[0](modulated_norm(rows, shift, scale, self.eps))
+            rows.addcmul_(kernels.gelu_linear(self.ffn[2], hidden), gate)
+            del hidden
+        return x
 
     def as_wan(self, x: Tensor, given: BlockInput, plugged: Plugged, modulation: tuple[Tensor, ...]) -> Tensor:
         """forward, with the parts that others have replaced called as ComfyUI's Wan calls them."""
@@ -89,20 +93,18 @@ class Block(nn.Module):
         if "self_attn" in plugged.parts:
             out = self.self_attn(modulated_norm(x, shift, scale, self.eps), plugged.freqs, **options)
         else:
-            out = self.self_attn(x, given.rotation, modulation=(shift, scale), attention=given.attention)
+            out = self.self_attn(x, given.rotation, modulation=(shift, scale), kernels=given.kernels)
         x.addcmul_(out, gate)
         del out
         if "cross_attn" in plugged.parts:
             x.add_(self.cross_attn(self.norm3(x), given.context, context_img_len=None, **options))
         else:
-            x.add_(self.cross_attn(self.norm3(x), given.context, attention=given.attention))
+            x.add_(self.cross_attn(self.norm3(x), given.context, kernels=given.kernels))
         for patch in patches(plugged.transformer_options, "attn2_patch"):
             x = patch({"x": x.clone(), **options}).clone()  # others may keep what they get and give
-        whole = "ffn" in plugged.parts
-        out = (
-            self.ffn(modulated_norm(x, mlp_shift, mlp_scale, self.eps)) if whole else self.mlp(x, mlp_shift, mlp_scale)
-        )
-        return x.addcmul_(out, mlp_gate)
+        if "ffn" in plugged.parts:
+            return x.addcmul_(self.ffn(modulated_norm(x, mlp_shift, mlp_scale, self.eps)), mlp_gate)
+        return self.add_mlp_(x, mlp_shift, mlp_scale, mlp_gate, given.kernels)
 
     def wan_input(
         self,
@@ -114,9 +116,9 @@ class Block(nn.Module):
     ) -> BlockInput:
         """The arguments of ComfyUI's Wan: modulation [B, 1, 6, dim], matrices (rope.to_wan), embedded text."""
         plugged = Plugged(frozenset(PARTS), freqs, transformer_options or {})
-        attention = self.self_attn.attention_of(transformer_options)
+        kernels = self.self_attn.kernels_of(transformer_options)
         modulation = e.squeeze(1) if e.ndim == 4 else e
-        return BlockInput(context, modulation, from_wan(freqs), attention, plugged)
+        return BlockInput(context, modulation, from_wan(freqs), kernels, plugged)
 
 
 def run_block(block: nn.Module, x: Tensor, given: BlockInput) -> Tensor:

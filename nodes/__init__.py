@@ -9,7 +9,7 @@ def load() -> list[type]:
 
     The copies' classes are of the same names, but not the same: mixed, a model would be "MOVA, not MOVA".
     """
-    from . import audio, conditioning, conditioning_files, latents, loaders, lora, sampling, text, video
+    from . import audio, conditioning, conditioning_files, latents, loaders, lora, options, sampling, text, video
     from .host.family import register
 
     other = register()
@@ -22,6 +22,7 @@ def load() -> list[type]:
     return [
         loaders.MOVAModelLoader,
         lora.MOVALoraLoader,
+        options.MOVAModelOptions,
         audio.MOVAAudioVAELoader,
         text.MOVATextEncode,
         conditioning_files.MOVASaveConditioning,

@@ -43,7 +43,7 @@ def joint_name(name: str, expert: str) -> str:
 
 
 def joint_model(kind: str, expert: str = "video_dit", layers: tuple = (), **bridge: object) -> JointModel:
-    """layers: (operations, attention), if not torch's own."""
+    """layers: (operations, kernels), if not torch's own."""
     config = json.loads(json.dumps(CASES[f"joint_{kind}"]["config"]))
     config["dual_tower_bridge"].update(bridge)
     model = JointModel(MovaConfig.from_dict(config), None, None, *layers).requires_grad_(False)

@@ -8,7 +8,7 @@ from golden import CASES, FIXTURES, KINDS, error, expected, joint_inputs, joint_
 
 from mova import JointModel, MovaConfig, MovaError
 from mova.config import PRESETS
-from mova.rope import time_table, turn_halves
+from mova.rope import TurnHalves, time_table
 
 SINGLE = [(kind, i) for kind in KINDS for i in range(len(CASES[f"joint_{kind}"]["cases"]))]
 
@@ -74,7 +74,7 @@ def test_a_forward_keeps_nothing_but_the_rotary_tables():
 def test_the_tokens_of_a_frame_share_a_row_of_the_bridge_s_table(rows):
     torch.manual_seed(0)
     table, x = time_table(torch.arange(4) / 3, 8, torch.device("cpu")), torch.randn(1, 12, 2, 8)[:, rows]
-    found, wanted = turn_halves(table, 3)(x, rows), turn_halves(table.repeat_interleave(3, dim=0))(x, rows)
+    found, wanted = TurnHalves(table, 3)(x, rows), TurnHalves(table.repeat_interleave(3, dim=0))(x, rows)
     assert torch.equal(found, wanted)
 
 

@@ -2,23 +2,25 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mova import layers
-from mova.layers import gelu_, timestep_sinusoid
+from mova import elementwise
+from mova.elementwise import norm_and_rotate_
+from mova.layers import timestep_sinusoid
 
 
 def test_compiled_element_wise_work_is_in_few_pieces_and_gives_the_same(monkeypatch):
-    monkeypatch.setattr(layers, "ROWS", 2)
+    monkeypatch.setattr(elementwise, "NUMBERS", 16)
     graphs = []
 
     def backend(graph, _):
         graphs.append(graph)
         return graph
 
-    x = torch.randn(1, 50, 8)
-    found = torch.compile(lambda x: gelu_(x.clone()), backend=backend)(x)
-    torch.testing.assert_close(found, gelu_(x.clone()))
+    x, norm = torch.randn(1, 50, 8), torch.nn.RMSNorm(8)
+    with torch.no_grad():
+        found = torch.compile(lambda x: norm_and_rotate_(x.clone(), norm, 1, None), backend=backend)(x)
+        torch.testing.assert_close(found, norm(x))
     (graph,) = graphs
-    assert sum("gelu" in str(node.target) for node in graph.graph.nodes) == 4
+    assert sum("rms_norm" in str(node.target) for node in graph.graph.nodes) == 4
 
 
 class NoFloat64(TorchDispatchMode):

@@ -4,13 +4,14 @@ from golden import CASES, KINDS, error, expected, joint_inputs, joint_model
 
 from mova import onednn
 from mova.attention import onednn_attention
+from mova.kernels import Kernels
 
 pytestmark = pytest.mark.skipif(not onednn.available(), reason="this build of torch has no oneDNN")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_faster_layers_of_the_cpu_equal_the_published_code_too(kind):
-    model = joint_model(kind, layers=(onednn.Operations, onednn_attention))
+    model = joint_model(kind, layers=(onednn.Operations, Kernels(onednn_attention)))
     inputs, wanted = joint_inputs(kind), expected(f"joint_{kind}")
     time = torch.tensor([CASES[f"joint_{kind}"]["cases"][0]["video_timestep"]])
     video, audio = model(inputs["video"], inputs["audio"], time, time, inputs["text"])

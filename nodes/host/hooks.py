@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from ...mova.joint import Attentions, Layer
+from ...mova.joint import KernelsByPlace, Layer
 from ...mova.layers import patches
-from ...mova.rope import TurnPairs, from_wan, to_wan
+from ...mova.rope import Turn, from_wan, to_wan
 from ...mova.tower import PARTS, BlockInput, Plugged
-from .attention import ATTENTION_PATCHES, HostAttention
+from .kernels import ATTENTION_PATCHES, options_of, with_options
 
 
 def is_replaced(module: nn.Module) -> bool:
@@ -32,10 +32,10 @@ class Hooks(NamedTuple):
     audio: list[Plugged | None] | None
 
 
-def find(video: Any, audio: Any, turns: tuple[TurnPairs, TurnPairs], used: Attentions) -> Hooks:
+def find(video: Any, audio: Any, turns: tuple[Turn, Turn], used: KernelsByPlace) -> Hooks:
     """Look through the blocks of both towers. Attention patches are for the video's, as those of the host's Wan."""
 
-    def tower(blocks: Any, turn: TurnPairs, options: dict[str, Any]) -> list[Plugged | None] | None:
+    def tower(blocks: Any, turn: Turn, options: dict[str, Any]) -> list[Plugged | None] | None:
         attn1, attn2 = (bool(patches(options, name)) for name in ATTENTION_PATCHES)
         found = [frozenset(replaced_parts(block) | ({"self_attn"} if attn1 else set())) for block in blocks]
         if not any(found) and not attn2:
@@ -44,7 +44,7 @@ def find(video: Any, audio: Any, turns: tuple[TurnPairs, TurnPairs], used: Atten
         freqs = to_wan(turn.table) if any(parts & {"self_attn", "block"} for parts in found) else None
         return [Plugged(parts, freqs, options) if parts or attn2 else None for parts in found]
 
-    options = used.video.transformer_options, used.audio.transformer_options  # type: ignore[attr-defined]
+    options = options_of(used.video), options_of(used.audio)
     return Hooks(tower(video, turns[0], options[0]), tower(audio, turns[1], options[1]))
 
 
@@ -110,7 +110,7 @@ def changed_input(
     if pe is not None:
         given = replace(given, rotation=from_wan(pe))
     if transformer_options is not None:
-        given = replace(given, attention=HostAttention(transformer_options))
+        given = replace(given, kernels=with_options(given.kernels, transformer_options))
     plugged = given.plugged
     if plugged is not None:
         options = plugged.transformer_options if transformer_options is None else transformer_options

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from ...mova import JointModel, MovaConfig
 from ...mova.audio_shift import shift_audio
 from ...mova.bridge import Scale
-from ...mova.joint import Attentions, Layer, Rotations, RunLayer
+from ...mova.joint import KernelsByPlace, Layer, Rotations, RunLayer
 from ...mova.layers import CrossAttention, patches
-from ...mova.rope import TurnPairs
-from .attention import attention_of, attentions, say_block
 from .hooks import Hooks, Replacements, after_block, find, plug
-from .rope import OwnEmbedder, plugged_table
+from .kernels import kernels_by_place, kernels_of, options_of, say_block
+from .rope import OwnEmbedder, plugged_turn
 
 try:  # fetches weights ahead of the layers that need them, where the host has dynamic VRAM
     from comfy import model_prefetch
@@ -70,7 +69,7 @@ class HostModel(JointModel):
         self.rope_embedder = OwnEmbedder(video.head_dim)
         for module in self.modules():
             if isinstance(module, CrossAttention):
-                module.attention_of = attention_of
+                module.kernels_of = kernels_of
 
     def forward(
         self,
@@ -113,7 +112,7 @@ class HostModel(JointModel):
         transformer_options["grid_sizes"] = grid
         transformer_options["total_blocks"] = len(self.blocks)
         transformer_options["block_type"] = "double"
-        used = attentions(transformer_options)
+        used = kernels_by_place(transformer_options)
         compiled, size = torch.compiler.is_compiling(), (grid, x[1].shape[-1], frame_rate, latents.device)
         rotations, hooks, (ratio, a2v_scale, v2a_scale) = self.prepare(compiled, size, settings, used)
         audio, audio_timestep, finish = shift_audio(x[1], timestep, ratio)
@@ -126,7 +125,7 @@ class HostModel(JointModel):
             frame_rate,
             a2v_scale,
             v2a_scale,
-            attention=used,
+            kernels=used,
             run_layer=self.layer_runner(transformer_options, latents, used, hooks),
             rotations=rotations,
         )
@@ -138,21 +137,21 @@ class HostModel(JointModel):
         compiled: bool,
         size: tuple[tuple[int, ...], int, float, torch.device],
         settings: Settings,
-        used: Attentions,
+        used: KernelsByPlace,
     ) -> tuple[Rotations, Hooks, tuple[Scale, Scale, Scale]]:
         """What is the same in all layers, and what others have plugged into some of them. size: as of rotations."""
         rotations = self.rotations(*size)
         grid, _, _, device = size
-        rope_options = used.video.transformer_options.get("rope_options")  # type: ignore[attr-defined]
-        table = plugged_table(self.rope_embedder, rope_options, grid, self.config.head_dim, device)
-        if table is not None:
-            rotations = rotations._replace(video=TurnPairs(table))
+        rope_options = options_of(used.video).get("rope_options")
+        turn = plugged_turn(self.rope_embedder, rope_options, grid, self.config.head_dim, device)
+        if turn is not None:
+            rotations = rotations._replace(video=turn)
         turns = rotations.video, rotations.audio
         hooks = find(self.blocks, self.audio_dit.blocks, turns, used)
         return rotations, hooks, settings.held(compiled, device)
 
     def layer_runner(
-        self, transformer_options: dict[str, Any], latents: Tensor, used: Attentions, hooks: Hooks
+        self, transformer_options: dict[str, Any], latents: Tensor, used: KernelsByPlace, hooks: Hooks
     ) -> RunLayer:
         """What is done around each layer: fetch the next one's weights, and call what is plugged in."""
         functions = transformer_options.get("patches_replace", {}).get("dit", {})

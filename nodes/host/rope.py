@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 from comfy.ldm.flux.layers import EmbedND
-from torch import Tensor
 
-from ...mova.rope import THETA, axis_positions, from_wan, tower_table
+from ...mova.rope import THETA, Turn, axis_positions, from_wan, tower_turn
 
 
 class OwnEmbedder(EmbedND):
@@ -22,14 +21,14 @@ class OwnEmbedder(EmbedND):
         super().__init__(dim=head_dim, theta=int(THETA), axes_dim=[head_dim - 2 * share, share, share])
 
 
-def plugged_table(
+def plugged_turn(
     embedder: torch.nn.Module,
     rope_options: Mapping[str, float] | None,
     grid: tuple[int, ...],
     head_dim: int,
     device: Any,
-) -> Tensor | None:
-    """The video tower's unit complex numbers [tokens, head_dim / 2]; None if nothing is plugged in."""
+) -> Turn | None:
+    """The video tower's rotation; None if nothing is plugged in."""
     own = isinstance(embedder, OwnEmbedder)
     if own and not rope_options:
         return None
@@ -38,6 +37,6 @@ def plugged_table(
     shifts = tuple(float(options.get(f"shift_{axis}", 0.0)) for axis in axes)
     positions = axis_positions(grid, scales, shifts)
     if own:
-        return tower_table(grid, head_dim, device, positions)
+        return tower_turn(grid, head_dim, device, positions)
     ids = torch.stack(torch.meshgrid(*positions, indexing="ij"), dim=-1).flatten(0, 2)
-    return from_wan(embedder(ids[None].float().to(device)).movedim(1, 2)).table
+    return from_wan(embedder(ids[None].float().to(device)).movedim(1, 2))

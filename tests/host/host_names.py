@@ -30,7 +30,7 @@ NAMES = (
     ("comfy.ldm.wan.model.WanModel", "grid_sizes", "nodes/host/model.py"),
     ("comfy.ldm.wan.model.WanModel", "total_blocks", "nodes/host/model.py"),
     ("comfy.ldm.wan.model.WanModel", "block_type", "nodes/host/model.py"),
-    ("comfy.ldm.wan.model.WanModel", "block_index", "nodes/host/attention.py"),
+    ("comfy.ldm.wan.model.WanModel", "block_index", "nodes/host/kernels.py"),
 )  # fmt: skip
 
 # (a method of the host, the name of its parameter, the file of ours and the constant there that says which it is)

@@ -94,8 +94,8 @@ def test_enhance_a_video_by_its_formula(kjnodes):
     weight = 6.0
     node = "WanVideoEnhanceAVideoKJ", lambda bench: {"latent": bench.video(ref(bench.given, 2)), "weight": weight}
 
-    def enhanced(self, x, rotation, modulation, attention):
-        x = modulated_norm(x, *modulation, self.eps)
+    def enhanced(self, x, freqs, modulation, kernels):
+        x, rotation = modulated_norm(x, *modulation, self.eps), freqs.whole()
         rows, heads = slice(0, x.shape[1]), self.num_heads
         q, k = (
             rotation(split_heads(norm(layer(x)), heads), rows).flatten(2)

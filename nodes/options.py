@@ -1,0 +1,64 @@
+"""How the experts' work is carried out: faster, or in less memory."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..mova.errors import MovaError
+from .checks import check_expert
+from .host.elementwise import NORMS, check
+from .host.kernels import OPTIONS, Options
+from .lora import SLOTS
+
+
+class MOVAModelOptions(io.ComfyNode):
+    """Choose how the experts' work is carried out."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MOVAModelOptions",
+            display_name="MOVA Model Options",
+            category="MOVA",
+            description="Chooses how the experts' work is carried out: in fewer passes over memory, or in less memory.",
+            search_aliases=["mova low vram", "mova memory", "mova speed", "triton", "fused kernels"],
+            inputs=[
+                io.Model.Input("model_high", optional=True, tooltip="The high-noise expert."),
+                io.Model.Input("model_low", optional=True, tooltip="The low-noise expert."),
+                io.Combo.Input(
+                    "elementwise",
+                    options=list(NORMS),
+                    tooltip="What normalises and turns queries and keys. torch: several passes over memory; "
+                    "comfy_kitchen: fewer, by the kernel that ComfyUI's Wan uses; triton: one, where the package "
+                    "triton is installed. The results differ by rounding.",
+                ),
+                io.Boolean.Input(
+                    "low_memory",
+                    default=False,
+                    tooltip="A tenth less memory at the peak. Weights that are kept outside the GPU or are quantised "
+                    "are fetched several times for it: the MLP's twice, the attention's values 5 times.",
+                ),
+            ],
+            outputs=[io.Model.Output(display_name="high"), io.Model.Output(display_name="low")],
+        )
+
+    @classmethod
+    def execute(
+        cls, elementwise: str, low_memory: bool, model_high: Any = None, model_low: Any = None
+    ) -> io.NodeOutput:
+        given = {"high_noise": model_high, "low_noise": model_low}
+        connected = {expert: model for expert, model in given.items() if model is not None}
+        if not connected:
+            raise MovaError("Nothing is connected to model_high or model_low; connect the experts that it is for.")
+        check(elementwise)
+        for expert, model in connected.items():
+            check_expert(model, SLOTS[expert], expert)
+        models = {expert: with_options(model, Options(elementwise, low_memory)) for expert, model in connected.items()}
+        return io.NodeOutput(models.get("high_noise"), models.get("low_noise"))
+
+
+def with_options(model: Any, options: Options) -> Any:
+    """A clone of the MODEL that works so."""
+    model = model.clone()
+    model.model_options["transformer_options"][OPTIONS] = options
+    return model

@@ -1,0 +1,132 @@
+"""MOVA Model Options: the same clip, whatever is chosen, and a sentence where a choice cannot be had."""
+
+import pytest
+from bench import Bench, Refused, differ
+from beside_wan import BOTH
+from graphs import ref
+from inside import run_inside
+
+
+@pytest.mark.parametrize("chosen", [("torch", True), ("comfy_kitchen", False), ("comfy_kitchen", True)])
+def test_a_run_gives_the_same_whatever_is_chosen(server, files, chosen):
+    bench = Bench(server)
+    elementwise, low_memory = chosen
+    options = bench.add(
+        "MOVAModelOptions", model_high=bench.plain_model, elementwise=elementwise, low_memory=low_memory
+    )
+    plain, found = bench.results(bench.sample(bench.plain_model), bench.sample(ref(options)))
+    assert differ(found, plain) < 1e-5
+
+
+def refusal(server, elementwise="torch", **models):
+    bench = Bench(server)
+    models = {name: bench.model(file) for name, file in models.items()}
+    options = bench.add("MOVAModelOptions", elementwise=elementwise, low_memory=False, **models)
+    with pytest.raises(Refused) as refused:
+        bench.results(bench.sample(ref(options, 0 if "model_high" in models else 1)))
+    return str(refused.value)
+
+
+def test_triton_without_a_gpu_is_refused_before_anything_is_sampled(server, files):
+    found = refusal(server, "triton", model_high="mova_high")
+    assert "Triton needs an NVIDIA or AMD GPU and the package triton (here: cpu); choose torch." in found
+
+
+def test_another_model_or_none_is_refused(server, files):
+    assert "The model in model_high is WAN21, not MOVA" in refusal(server, model_high="wan")
+    assert "Nothing is connected to model_high or model_low" in refusal(server)
+    assert "(are the two swapped?)" in refusal(server, model_low="mova_high")
+
+
+KITCHEN = (
+    BOTH
+    + """
+import comfy.quant_ops
+from pack.mova import attention, elementwise
+from pack.nodes.host.kernels import OPTIONS, Options
+
+calls = []
+for name in ("apply_rope1", "apply_rope_split_half1"):
+    def counted(*args, name=name, own=getattr(comfy.quant_ops.ck, name)):
+        calls.append(name)
+        return own(*args)
+    setattr(comfy.quant_ops.ck, name, counted)
+
+attention.LONG = 0  # as in a large clip: all is done in parts
+elementwise.NUMBERS = 5 * mova.dim  # a few rows at a time, and a rest
+bridged = of_mova(bridge=1.0)
+assert not calls
+found = of_mova({OPTIONS: Options("comfy_kitchen", True)}, bridge=1.0)
+assert {"apply_rope1", "apply_rope_split_half1"} <= set(calls)
+same(found[0], bridged[0]); same(found[1], bridged[1])
+same(of_mova({OPTIONS: Options("comfy_kitchen", True)})[0], plain_wan)
+
+# A pack's attention gets all heads at once, and as often as there are layers.
+heads = []
+def override(own, q, k, v, n, **kwargs):
+    heads.append(n)
+    return own(q, k, v, n, **kwargs)
+of_mova({"optimized_attention_override": override}, bridge=1.0)
+assert set(heads) == {mova.num_heads, mova.audio_dit.config.num_heads}, heads
+"""
+)
+
+
+def test_comfy_kitchen_turns_towers_and_bridge_and_a_long_clip_is_done_in_parts(host_place):
+    run_inside(host_place, KITCHEN)
+
+
+WEIGHT = """
+import comfy.ops
+from pack.nodes.host.elementwise import host_weight
+
+for operations in (comfy.ops.manual_cast, comfy.ops.disable_weight_init):
+    norm = operations.RMSNorm(8, eps=1e-6, dtype=torch.bfloat16)
+    norm.weight = torch.nn.Parameter(torch.randn(8, dtype=torch.bfloat16), requires_grad=False)
+    x = torch.randn(1, 3, 8)
+    x = x if operations is comfy.ops.manual_cast else x.bfloat16()
+    for changes in ([], [lambda weight: weight * 3 + 1]):  # as of a LoRA on offloaded weights
+        norm.weight_function = changes
+        with torch.inference_mode(), host_weight(norm, x) as weight:
+            assert weight.dtype == x.dtype
+            found = torch.nn.functional.rms_norm(x, (8,), weight, 1e-6)
+            torch.testing.assert_close(found, norm(x))
+"""
+
+
+def test_a_norm_s_weight_is_the_one_that_its_own_forward_uses(host_place):
+    run_inside(host_place, WEIGHT)
+
+
+INT8 = """
+import comfy.ops
+from comfy.quant_ops import QuantizedTensor
+from pack.mova.elementwise import gelu_linear
+from pack.nodes.host.elementwise import host_gelu_linear
+
+layer = comfy.ops.mixed_precision_ops({}, torch.bfloat16).Linear(256, 384, bias=True)
+layer.weight = torch.nn.Parameter(torch.randn(384, 256).bfloat16() / 16, requires_grad=False)
+layer.bias = torch.nn.Parameter(torch.randn(384).bfloat16(), requires_grad=False)
+calls = []
+if hasattr(comfy.ops, "linear_input_act"):
+    def counted(*args, own=comfy.ops.linear_input_act):
+        calls.append(args)
+        return own(*args)
+    comfy.ops.linear_input_act = counted
+x = torch.randn(1, 64, 256).bfloat16()
+with torch.inference_mode():
+    plain = gelu_linear(layer, x.clone())
+    assert torch.equal(host_gelu_linear(layer, x.clone()), plain) and not calls
+    layer.weight = torch.nn.Parameter(QuantizedTensor.from_float(layer.weight, "TensorWiseINT8Layout"), False)
+    wanted, found = gelu_linear(layer, x.clone()), host_gelu_linear(layer, x.clone())
+    assert len(calls) == hasattr(comfy.ops, "linear_input_act")
+    for one in (wanted, found):
+        assert (one - plain).float().norm() < 0.05 * plain.float().norm()
+    assert (found - wanted).float().norm() < 0.01 * plain.float().norm()
+    layer.forward = lambda x: x + 1  # as packs do
+    assert torch.equal(host_gelu_linear(layer, x.clone()), gelu_linear(layer, x.clone()))
+"""
+
+
+def test_in_int8_the_gelu_is_part_of_the_layer_where_the_host_has_it(host_place):
+    run_inside(host_place, INT8)
