@@ -49,10 +49,10 @@ def rehearsed(tmp_path_factory):
 
 # Of each part a row that any PyTorch can measure on a CPU.
 EVERYWHERE = {
-    "computed": ["64x64, 9 frames", "96x64, 9 frames"],
+    "computed": ["64x64, 9 frames", "96x64, 9 frames, low memory"],
     "ceilings": ["bf16 matrix product, 8192 x 8192 x 8192", "copy in memory, read and written"],
-    "step": ["eager, sdpa", "compiled block by block, fastest kernel"],
-    "profile": ["eager"],
+    "step": ["eager, sdpa", "low memory, fastest kernel", "compiled block by block, fastest kernel"],
+    "profile": ["eager", "low memory"],
     "large": ["eager, fastest kernel, scaled from 3 of 3 layers"],
     "formats": ["fp8, torch", "int8, torch"],
     "whole": ["eager, fastest kernel"],

@@ -4,6 +4,7 @@ Three steps of one forward each: two of the high-noise expert, one of the low-no
 run begins; the files are in memory (/dev/shm, or the system's cache of a disk).
 """
 
+import functools
 import itertools
 import sys
 import time
@@ -18,7 +19,8 @@ from ..place import Place
 from ..task import Figures, Task
 
 FILES = {"high_noise": "mova_high.safetensors", "low_noise": "mova_low.safetensors"}
-LIMITS = (None, 12, 24, 16)  # GiB that are left to the server; None: all. In the order of their worth
+# (GiB that are left to the server, or None for all; elementwise of MOVA Model Options), in the order of their worth.
+RUNS = ((None, "torch"), (12, "torch"), (24, "torch"), (None, "comfy_kitchen"), (16, "torch"), (None, "triton"))
 STEPS, FIRST_LOW = 3, 2
 SECONDS = 24.0  # that a run takes at the least, on a GPU
 SAMPLER = "3"
@@ -74,7 +76,7 @@ class Session:
         return self.server
 
 
-def workflow(place: Place) -> dict[str, Any]:
+def workflow(place: Place, elementwise: str) -> dict[str, Any]:
     """In API format, another seed each time."""
     preset = place.small
     sizes = {
@@ -86,12 +88,14 @@ def workflow(place: Place) -> dict[str, Any]:
     }
     given = {"positive": ["2", 0], "negative": ["2", 1], "latent": ["2", 2]}
     settings = {"steps": STEPS, "cfg": 1.0, "video_shift": 5.0, "audio_shift": 5.0, "boundary": 0.9}
-    experts = {"model_high": ["1", 0], "model_low": ["1", 1]}
+    experts = {name: ["1" if elementwise == "torch" else "5", i] for i, name in enumerate(("model_high", "model_low"))}
+    loaded = {"model_high": ["1", 0], "model_low": ["1", 1], "elementwise": elementwise, "low_memory": False}
     return {
         "1": {"class_type": "MOVAModelLoader", "inputs": {**FILES, "weight_dtype": "default"}},
         "2": {"class_type": "BenchmarkGiven", "inputs": sizes},
         SAMPLER: {"class_type": "MOVAJointSampler", "inputs": {**experts, **given, **settings, "seed": next(seeds)}},
         "4": {"class_type": "BenchmarkEnd", "inputs": {"latent": [SAMPLER, 0]}},
+        "5": {"class_type": "MOVAModelOptions", "inputs": loaded},
     }
 
 
@@ -116,12 +120,13 @@ def moments(server: Any, graph: dict[str, Any]) -> list[float]:
     return found
 
 
-def sampled(session: Session, limit: int | None) -> Figures:
+def sampled(session: Session, limit: int | None, elementwise: str) -> Figures:
     server, place = session.empty(), session.place
     with host.held_to(place, None if limit is None else limit * 2**30), host.watched(place) as peak:
-        times = moments(server, workflow(place))
+        times = moments(server, workflow(place, elementwise))
     steps = [after - before for before, after in itertools.pairwise(times)]
-    if limit is None:
+    first = session.step is None and limit is None
+    if first:
         session.step = min(steps[1:FIRST_LOW])
     figures: Figures = {
         "first step s, with loading": steps[0],
@@ -132,10 +137,16 @@ def sampled(session: Session, limit: int | None) -> Figures:
     }
     if session.step is not None:
         figures["s beyond three steps without loading"] = sum(steps) - STEPS * session.step
-    return {**figures, **(session.about if limit is None else {})}
+    return {**figures, **(session.about if first else {})}
 
 
 def tasks(place: Place) -> list[Task]:
     session = Session(place)
-    names = {limit: "all memory" if limit is None else f"{limit} GiB" for limit in LIMITS}
-    return [Task(names[limit], lambda limit=limit: sampled(session, limit), SECONDS) for limit in LIMITS]
+    return [
+        Task(
+            ("all memory" if limit is None else f"{limit} GiB") + (f", {way}" if way != "torch" else ""),
+            functools.partial(sampled, session, limit, way),
+            SECONDS,
+        )
+        for limit, way in RUNS
+    ]

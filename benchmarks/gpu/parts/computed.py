@@ -1,16 +1,21 @@
 """What docs/benchmarks.md says without a GPU: activation memory and FLOPs, worked out on fake tensors."""
 
+import functools
+
 from peak_memory import measure
 
 from mova.config import Preset
+from mova.kernels import LOW_MEMORY, Kernels
 
 from .. import bound
 from ..place import Place
 from ..task import Figures, Task
 
+LAYERS = 2  # from which on the peak is the same
 
-def computed(preset: Preset) -> Figures:
-    peak, _, _ = measure(preset)
+
+def computed(preset: Preset, kernels: Kernels) -> Figures:
+    peak, _, _ = measure(preset, kernels, layers=LAYERS)
     work = bound.of_forward(preset)
     return {
         "peak GiB": peak,
@@ -21,7 +26,9 @@ def computed(preset: Preset) -> Figures:
 
 
 def tasks(place: Place) -> list[Task]:
+    ways = {"": Kernels(), ", low memory": LOW_MEMORY}
     return [
-        Task(f"{preset.width}x{preset.height}, {preset.frames} frames", lambda preset=preset: computed(preset))
+        Task(f"{preset.width}x{preset.height}, {preset.frames} frames{name}", functools.partial(computed, preset, way))
         for preset in (place.small, place.large)
+        for name, way in ways.items()
     ]
