@@ -5,6 +5,8 @@ import traceback
 
 import torch
 
+from mova.errors import MovaError
+
 from .. import bound, clock, expert, kernels
 from ..kernels import Kernel
 from ..place import Place
@@ -44,7 +46,7 @@ def with_fastest(place: Place, variant: str) -> Figures:
     try:
         return {"kernel": fastest.name, **step(place, variant, fastest)}
     except Exception as error:
-        if fastest.name == kernels.CHOICE or isinstance(error, torch.OutOfMemoryError):
+        if fastest.name == kernels.CHOICE or isinstance(error, torch.OutOfMemoryError | MovaError):
             raise
         traceback.print_exc()  # to gpu.log
     clock.make_room(place)
