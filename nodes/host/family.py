@@ -19,8 +19,9 @@ from .base import MOVA
 
 CONFIG_PARTS = ("video_dit", "audio_dit", "dual_tower_bridge")
 
-# Activations at their peak in bf16 (benchmarks/peak_memory.py): 2.10 GiB at 640x352x193 and 8.53 GiB at 1280x720x193,
-# which is the same 0.039 of the host's unit (0.02 MiB for each number in the packed latent in bf16) at both sizes.
+# Activations at their peak in bf16 with all heads at once, as where a pack's attention is plugged in: 2.09 GiB at
+# 640x352x193 and 8.51 GiB at 1280x720x193 (1.94 and 7.92 without: benchmarks/peak_memory.py). That is the same 0.039
+# of the host's unit (0.02 MiB for each number in the packed latent in bf16) at both sizes.
 ACTIVATION_FACTOR = 0.04
 
 
