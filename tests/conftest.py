@@ -1,12 +1,26 @@
+import gc
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one worker a core: before torch is imported, which counts the cores then
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from mova.tiny import write_tiny
 
 # A shell has what it starts in the background ignore Ctrl-C, and so would the programs that the tests start and stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_setup() -> None:
+    """A run collects garbage between its parts: among all that pytest and the libraries hold, most of a small run's time.
+
+    What is there before a test is therefore passed over; what the test makes is collected as ever.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
