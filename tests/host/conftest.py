@@ -1,5 +1,6 @@
 """A real ComfyUI, started once for all tests here; without one they are skipped, and the summary says so."""
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # client and graphs, for the tests
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a quarter of each of ComfyUI's starts would go into compiling it
 
 
 @pytest.fixture(scope="session")
