@@ -15,9 +15,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup() -> None:
-    """A run collects garbage between its parts: among all that pytest and the libraries hold, most of a small run's time.
+    """Have garbage collection pass over what is there before a test; what the test makes is collected as ever.
 
-    What is there before a test is therefore passed over; what the test makes is collected as ever.
+    A run collects between its parts, and most of a small run's time would go into all that pytest and libraries hold.
     """
     gc.collect()
     gc.freeze()

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
+from sentences import refusal
 
 from mova.checkpoint import (
     TensorInfo,
@@ -42,15 +43,6 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
 
 VALID = framed({"__metadata__": {"format": "pt"}, "a": entry(), "b": entry("BF16", (2, 1), (8, 12))}, bytes(range(12)))
 HEADER_END = 8 + struct.unpack("<Q", VALID[:8])[0]
-
-
-def refusal(call, *arguments):
-    """The message of the MovaError that the call raises, checked to be one sentence."""
-    with pytest.raises(MovaError) as caught:
-        call(*arguments)
-    message = str(caught.value)
-    assert message.endswith(".") and "\n" not in message and len(message) < 500, message
-    return message
 
 
 def write(path, content):

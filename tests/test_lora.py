@@ -8,8 +8,8 @@ import pytest
 import torch
 from golden import joint_model
 from safetensors.torch import save_file
+from sentences import refusal
 
-from mova import MovaError
 from mova.checkpoint import expected_shapes
 from mova.lora import describe_lora, is_lora, read_lora
 from mova.lora_fit import fit, update
@@ -160,13 +160,6 @@ def test_alpha_in_the_file_is_the_layer_s_own(tmp_path):
 
 
 # ---- what is refused, and what is told
-
-
-def refusal(function, *arguments):
-    with pytest.raises(MovaError) as refused:
-        function(*arguments)
-    assert "\n" not in str(refused.value)
-    return str(refused.value)
 
 
 class Hostile:

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from sentences import refusal
 
 import mova
 from mova import media
-from mova.errors import MovaError
 
 AAC_FRAME = 1024  # samples
 
@@ -39,15 +39,6 @@ def tone(samples, rate=48000, channels=1, hertz=440.0):
 
 def listing(folder):
     return sorted(item.name for item in folder.iterdir())
-
-
-def sentence_of(call, *args):
-    """The message of the MovaError that the call raises, checked to be one line that ends in a full stop."""
-    with pytest.raises(MovaError) as caught:
-        call(*args)
-    text = str(caught.value)
-    assert text.endswith(".") and "\n" not in text and ".part" not in text
-    return text
 
 
 # Pictures
@@ -87,20 +78,20 @@ def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
 
 
 def test_a_missing_picture_is_named(tmp_path):
-    assert f"{tmp_path / 'no.png'} does not exist" in sentence_of(media.read_image, tmp_path / "no.png")
+    assert f"{tmp_path / 'no.png'} does not exist" in refusal(media.read_image, tmp_path / "no.png")
 
 
 def test_a_folder_given_as_picture_is_named(tmp_path):
-    assert f"{tmp_path} is a folder" in sentence_of(media.read_image, tmp_path)
+    assert f"{tmp_path} is a folder" in refusal(media.read_image, tmp_path)
 
 
 def test_a_picture_name_too_long_for_the_disk_is_a_missing_picture(tmp_path):
-    assert "does not exist" in sentence_of(media.read_image, tmp_path / ("x" * 300))
+    assert "does not exist" in refusal(media.read_image, tmp_path / ("x" * 300))
 
 
 def test_a_text_file_given_as_picture_is_named(tmp_path):
     (tmp_path / "a.png").write_text("not a picture")
-    assert f"{tmp_path / 'a.png'} is not a picture" in sentence_of(media.read_image, tmp_path / "a.png")
+    assert f"{tmp_path / 'a.png'} is not a picture" in refusal(media.read_image, tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
@@ -108,7 +99,7 @@ def test_a_truncated_picture_is_named(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     Image.effect_noise((64, 64), 50).convert("RGB").save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert f"{path} is damaged or cut off" in sentence_of(media.read_image, path)
+    assert f"{path} is damaged or cut off" in refusal(media.read_image, path)
 
 
 def test_a_decompression_bomb_is_refused(tmp_path):
@@ -118,7 +109,7 @@ def test_a_decompression_bomb_is_refused(tmp_path):
     data[16:24] = struct.pack(">II", 30000, 30000)  # width and height in the header, whose checksum follows
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     path.write_bytes(data)
-    assert f"{path} has too many pixels" in sentence_of(media.read_image, path)
+    assert f"{path} has too many pixels" in refusal(media.read_image, path)
 
 
 # Where a clip may go
@@ -134,28 +125,28 @@ def test_a_good_output_path_passes_and_nothing_is_left_behind(tmp_path):
 
 @pytest.mark.parametrize("name", ["clip.mov", "clip", "clip.mp4.png"])
 def test_an_output_that_is_not_mp4_is_refused(tmp_path, name):
-    assert ".mp4" in sentence_of(media.check_output, tmp_path / name)
+    assert ".mp4" in refusal(media.check_output, tmp_path / name)
 
 
 def test_an_output_in_a_missing_folder_is_refused_and_the_folder_not_created(tmp_path):
-    assert str(tmp_path / "no") in sentence_of(media.check_output, tmp_path / "no" / "clip.mp4")
+    assert str(tmp_path / "no") in refusal(media.check_output, tmp_path / "no" / "clip.mp4")
     assert listing(tmp_path) == []
 
 
 def test_an_output_that_is_a_folder_is_refused(tmp_path):
     (tmp_path / "clip.mp4").mkdir()
-    assert "is a folder" in sentence_of(media.check_output, tmp_path / "clip.mp4")
+    assert "is a folder" in refusal(media.check_output, tmp_path / "clip.mp4")
     assert listing(tmp_path) == ["clip.mp4"]
 
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".mp4", "a\0b.mp4"])
 def test_an_output_name_that_the_disk_cannot_hold_is_refused(tmp_path, name):
-    assert "cannot be written" in sentence_of(media.check_output, tmp_path / name)
+    assert "cannot be written" in refusal(media.check_output, tmp_path / name)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: /proc is a folder where even root cannot write")
 def test_an_output_in_a_folder_without_write_access_is_refused():
-    assert "/proc/clip.mp4 cannot be written" in sentence_of(media.check_output, Path("/proc/clip.mp4"))
+    assert "/proc/clip.mp4 cannot be written" in refusal(media.check_output, Path("/proc/clip.mp4"))
 
 
 # Lengths and rates
@@ -192,7 +183,7 @@ def test_a_rate_becomes_the_fraction_that_is_meant(fps, rate):
 
 @pytest.mark.parametrize("fps", [0, -24, math.nan, math.inf])
 def test_an_impossible_rate_is_refused(tmp_path, fps):
-    assert "frames a second" in sentence_of(media.write_clip, tmp_path / "a.mp4", moving_frames(1), fps, None)
+    assert "frames a second" in refusal(media.write_clip, tmp_path / "a.mp4", moving_frames(1), fps, None)
 
 
 # Clips
@@ -339,7 +330,7 @@ def test_a_clip_is_as_readable_as_any_new_file(tmp_path):
 )
 def test_what_a_clip_cannot_hold_is_refused_and_leaves_nothing(tmp_path, change, words):
     values = {"frames": moving_frames(2), "fps": 24, "waveform": tone(100), "sample_rate": 48000} | change
-    assert words in sentence_of(media.write_clip, tmp_path / "a.mp4", *values.values())
+    assert words in refusal(media.write_clip, tmp_path / "a.mp4", *values.values())
     assert listing(tmp_path) == []
 
 
@@ -382,7 +373,7 @@ def test_a_new_clip_replaces_the_old_one(tmp_path):
 
 
 def test_a_folder_that_vanished_is_named(tmp_path):
-    text = sentence_of(media.write_clip, tmp_path / "gone" / "a.mp4", moving_frames(2), 24, None)
+    text = refusal(media.write_clip, tmp_path / "gone" / "a.mp4", moving_frames(2), 24, None)
     assert str(tmp_path / "gone" / "a.mp4") in text
     assert listing(tmp_path) == []
 
@@ -429,10 +420,10 @@ def test_a_full_disk_gives_one_sentence_and_leaves_nothing(tmp_path):
 def test_what_is_not_a_clip_is_named(tmp_path, read):
     (tmp_path / "text.mp4").write_text("#EXTM3U\nhttp://example.com/a.ts\n")
     Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
-    assert f"{tmp_path / 'no.mp4'} does not exist" in sentence_of(read, tmp_path / "no.mp4")
-    assert f"{tmp_path} is a folder" in sentence_of(read, tmp_path)
-    assert f"{tmp_path / 'text.mp4'} is not an MP4 clip" in sentence_of(read, tmp_path / "text.mp4")
-    assert f"{tmp_path / 'picture.png'} " in sentence_of(read, tmp_path / "picture.png")
+    assert f"{tmp_path / 'no.mp4'} does not exist" in refusal(read, tmp_path / "no.mp4")
+    assert f"{tmp_path} is a folder" in refusal(read, tmp_path)
+    assert f"{tmp_path / 'text.mp4'} is not an MP4 clip" in refusal(read, tmp_path / "text.mp4")
+    assert f"{tmp_path / 'picture.png'} " in refusal(read, tmp_path / "picture.png")
 
 
 @pytest.mark.parametrize("read", [media.read_clip_info, media.read_clip])
@@ -441,7 +432,7 @@ def test_a_truncated_clip_is_named(tmp_path, read, kept):
     path = tmp_path / "a.mp4"
     media.write_clip(path, torch.randint(0, 256, (8, 64, 64, 3), dtype=torch.uint8), 24, None)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
-    assert str(path) in sentence_of(read, path)
+    assert str(path) in refusal(read, path)
 
 
 @pytest.mark.skipif(not shutil.which("ffprobe"), reason="needs ffprobe on the PATH")
