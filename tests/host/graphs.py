@@ -15,6 +15,7 @@ from mova import AudioVAE, AudioVAEConfig
 from mova.guidance import Guidance, guided
 from mova.sampling import euler
 from mova.schedule import sigmas
+from mova.tiny import write_part
 
 KIND = "head128"
 EXPERTS = {"high": "video_dit", "low": "video_dit_2"}
@@ -54,20 +55,14 @@ def write_released(folder: Path) -> None:
             for key, value in state.items()
             if (key.startswith(prefix) if prefix else not key.startswith(others))
         }
-        write_part(folder / part, mine, CONFIG["video_dit" if part == "video_dit_2" else part])
-    write_part(folder / "audio_vae", released_audio_vae().state_dict(), AUDIO_CONFIG)
+        write_part(folder / part, CONFIG["video_dit" if part == "video_dit_2" else part], mine)
+    write_part(folder / "audio_vae", AUDIO_CONFIG, released_audio_vae().state_dict())
 
 
 def released_audio_vae() -> AudioVAE:
     vae = AudioVAE(AudioVAEConfig.from_dict(AUDIO_CONFIG))
     vae.load_state_dict({n: weight(f"audio_vae.{n}", tuple(value.shape)) for n, value in vae.state_dict().items()})
     return vae
-
-
-def write_part(folder: Path, state: dict[str, Tensor], config: dict[str, Any]) -> None:
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config))
-    save_file(state, folder / "diffusion_pytorch_model.safetensors")
 
 
 class Graph:

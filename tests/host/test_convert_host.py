@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from client import refusal
+from client import ran, refusal
 from diffusers import AutoencoderKLWan
 from graphs import Graph, ref
 from round_trip import Clip, apart, check_clip, convert_and_make_clip, converted, core_loader, make_clip, workflow
@@ -115,8 +115,7 @@ def test_the_core_nodes_code_video_as_diffusers_does_at_the_released_size(server
         mask = ref(graph.add("ImageToMask", image=decoded, channel=colour))
         masked = ref(graph.add("SetLatentNoiseMask", samples=latents, mask=mask))
         colours.append(graph.save(masked, f"{colour}.safetensors"))
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     wanted = vae.encode(images.movedim(-1, 0)[None] * 2 - 1).latent_dist.mode()
     assert error(server.tensors(result, encoded)["samples"], wanted) < 1e-4
     wanted = vae.decode(latent).sample[0]
@@ -141,8 +140,7 @@ def test_the_core_nodes_code_sound_as_the_library_does(server, tiny_checkpoint):
     latents = ref(graph.add("ProbeGivenLatent", file="converted_sound_latent.safetensors"))
     decoded = ref(graph.add("VAEDecodeAudio", samples=latents, vae=loader))
     sound = graph.add("ProbeSaveAudio", audio=decoded, name="decoded_sound.safetensors")
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     # Not to the last bit: the server computes in one thread, and sums in another order (measured: 2e-5).
     assert error(server.tensors(result, encoded)["samples"], vae.encode(waveform)[0]) < 1e-4
     wanted = vae.decode(latent)

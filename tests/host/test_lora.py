@@ -4,8 +4,9 @@ import os
 
 import pytest
 import torch
-from client import refusal
-from golden import CASES, error, joint_inputs, joint_model
+from bench import differ
+from client import ran, refusal
+from golden import CASES, joint_inputs, joint_model
 from graphs import EXPERTS, GIVEN, KIND, Graph, golden_model, numbers, ref
 from safetensors.torch import save_file
 
@@ -55,10 +56,6 @@ def merged(*layers, strength=1.0, scale=1.0, seed=""):
     return changes
 
 
-def differ(one, other):
-    return max(error(one[name], other[name]) for name in ("video", "audio"))
-
-
 def loader(graph, name, high=None, low=None, video=1.0, audio=1.0, bridge=1.0):
     models = {slot: model for slot, model in (("model_high", high), ("model_low", low)) if model is not None}
     strengths = {"strength_video": video, "strength_audio": audio, "strength_bridge": bridge}
@@ -73,8 +70,7 @@ def forwards(server, graph, *models, report=None):
         out = graph.add("ProbeForward", model=model, file=GIVEN["file"], timestep=TIME, **scales)
         saved.append(graph.save(ref(out), f"lora{i}.safetensors"))
     shown = graph.add("PreviewAny", source=ref(report, 2)) if report else None
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     found = [server.tensors(result, node) for node in saved]
     return [*found, result.outputs[shown]["text"][0]] if report else found
 
@@ -353,7 +349,6 @@ def test_joint_sampler_runs_with_both_outputs(server, files, plain):
         graph.save(ref(graph.joint(high, given, model_low=low)), f"{i}.safetensors")
         for i, (high, low) in enumerate([(ref(node), ref(node, 1)), models])
     ]
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     with_lora, without = (server.tensors(result, node) for node in saved)
     assert differ(with_lora, without) > 1e-3

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from client import ran
 from golden import CASES, drawn, error, expected
 from graphs import GIVEN, Graph, numbers, ref, released_audio_vae
 from safetensors.torch import save_file
@@ -63,17 +64,11 @@ def test_the_smallest_denoise_that_can_be_chosen_works(server, node):
     assert len(schedule.sigmas(2, denoise=options["min"])) == 3
 
 
-def run(server, graph):
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
-    return result
-
-
 def test_the_scheduler_gives_the_released_schedule(server, files):
     graph = Graph()
     sigmas = graph.add("MOVAScheduler", steps=3, shift=3.0, denoise=0.5)
     node = graph.add("ProbeSigmas", sigmas=ref(sigmas), name="sigmas.safetensors")
-    assert torch.equal(server.tensors(run(server, graph), node)["sigmas"], schedule.sigmas(3, 3.0, 0.5))
+    assert torch.equal(server.tensors(ran(server, graph), node)["sigmas"], schedule.sigmas(3, 3.0, 0.5))
 
 
 def test_the_prompt_is_cleaned_as_the_published_code_does(server, files):
@@ -83,7 +78,7 @@ def test_the_prompt_is_cleaned_as_the_published_code_does(server, files):
         "MOVATextEncode", clip=clip, prompt=" a &amp;lt;cafÃ©&gt; \n\n sings ", negative_prompt="\tno  dog"
     )
     nodes = [graph.add("ProbeSaveConditioning", conditioning=ref(encoded, i), name=f"{i}.st") for i in range(2)]
-    result = run(server, graph)
+    result = ran(server, graph)
     assert [result.outputs[node]["entries"][0]["text"] for node in nodes] == ["a <café> sings", "no dog"]
 
 
@@ -92,7 +87,7 @@ def test_a_long_prompt_is_cut_as_in_the_published_code_and_it_is_said(server, fi
     clip = ref(graph.add("ProbeTokenizer"))
     encoded = graph.add("MOVATextEncode", clip=clip, prompt="the red rocket " * 300, negative_prompt="the rain")
     nodes = [graph.add("ProbeSaveConditioning", conditioning=ref(encoded, i), name=f"{i}.st") for i in range(2)]
-    result = run(server, graph)
+    result = ran(server, graph)
     long, short = (result.outputs[node]["entries"][0] for node in nodes)
     count = len(long["whole"])
     assert count > 900 and long["tokens"] == [*long["whole"][:511], 1]
@@ -106,7 +101,7 @@ def test_parentheses_are_weights_and_escaped_ones_are_text(server, files):
     clip = ref(graph.add("ProbeTokenizer"))
     encoded = graph.add("MOVATextEncode", clip=clip, prompt="a (red) rocket", negative_prompt=r"a \(large\) rocket")
     nodes = [graph.add("ProbeSaveConditioning", conditioning=ref(encoded, i), name=f"{i}.st") for i in range(2)]
-    result = run(server, graph)
+    result = ran(server, graph)
     weighted, plain = (result.outputs[node]["entries"][0] for node in nodes)
     assert set(weighted["weights"]) == {1.0, 1.1} and set(plain["weights"]) == {1.0}
     # The parentheses are in the text that is encoded: one token each more than without them.
@@ -144,7 +139,7 @@ def test_pictures_are_encoded_in_their_places(server, files, first, last):
     )
     saved = graph.add("ProbeSaveConditioning", conditioning=ref(node), name="c.st"), graph.save(ref(whole), "v.st")
     latent = graph.save(ref(node, 2), "l.st")
-    result = run(server, graph)
+    result = ran(server, graph)
     found, wanted = (server.tensors(result, n) for n in saved)
     assert torch.equal(1 - found["concat_mask"], condition_mask(9, 8, 12, first, last))
     assert error(found["concat_latent_image"], wanted["samples"]) < 1e-5
@@ -177,7 +172,7 @@ def test_it_is_said_if_much_of_a_picture_is_cropped_away(server, files, picture,
     image = ref(graph.add("ProbeImages", file="start_image.safetensors", sample_rate=48000))
     node = conditioning(graph, width=clip[0], height=clip[1], length=1, start_image=image)
     graph.add("ProbeSaveConditioning", conditioning=ref(node), name="c.st")
-    notices = [text for number, text in run(server, graph).notices if number == node]
+    notices = [text for number, text in ran(server, graph).notices if number == node]
     assert len(notices) == (said is not None) and all(text.startswith(said) for text in notices)
 
 
@@ -188,7 +183,7 @@ def test_it_is_said_if_several_pictures_are_given_for_one(server, files, slot):
     node = conditioning(graph, **{slot: picture})
     graph.add("ProbeSaveConditioning", conditioning=ref(node), name="c.st")
     told = f"Of the 3 pictures in {slot} only the first is used."
-    assert [text for number, text in run(server, graph).notices if number == node] == [told]
+    assert [text for number, text in ran(server, graph).notices if number == node] == [told]
 
 
 def test_it_is_said_if_the_vae_is_another_model_s(server, files):
@@ -199,7 +194,7 @@ def test_it_is_said_if_the_vae_is_another_model_s(server, files):
         "The VAE in vae is of the kind AutoencodingEngine, not Wan's; with another"
         " than wan_2.1_vae the picture may be noise."
     )
-    assert [text for number, text in run(server, graph).notices if number == node] == [told]
+    assert [text for number, text in ran(server, graph).notices if number == node] == [told]
 
 
 def test_latents_come_apart_and_together_with_their_masks(server, files):
@@ -211,7 +206,7 @@ def test_latents_come_apart_and_together_with_their_masks(server, files):
     nodes = [graph.save(ref(apart, i), f"{i}.st") for i in range(2)]
     together = graph.add("MOVACombineLatent", video=ref(apart), audio=ref(apart, 1))
     nodes.append(graph.save(ref(together), "t.st"))
-    result = run(server, graph)
+    result = ran(server, graph)
     video, audio, both = (server.tensors(result, node) for node in nodes)
     assert torch.equal(video["samples"], parts["video"]) and torch.equal(audio["samples"], parts["audio"])
     assert torch.equal(video["mask0"], masks["video_mask"]) and torch.equal(audio["mask0"], masks["audio_mask"])
@@ -239,7 +234,7 @@ def test_sound_is_coded_as_the_published_code_does_by_our_nodes_and_the_core_s(s
     ours = graph.add("MOVAAudioDecode", samples=latent, audio_vae=vae)
     core = graph.add("VAEDecodeAudio", samples=latent, vae=vae)
     nodes = [graph.add("ProbeSaveAudio", audio=ref(node), name=f"{node}.st") for node in (ours, core)]
-    result = run(server, graph)
+    result = ran(server, graph)
     assert error(server.tensors(result, encoded)["samples"], wanted["encode.mean"]) < 1e-4
     ours, core = (server.tensors(result, node) for node in nodes)
     assert ours["sample_rate"] == core["sample_rate"] == 48000
@@ -255,7 +250,7 @@ def test_any_sound_becomes_a_latent_of_the_clip_s_length(server, files, channels
     vae = ref(graph.add("MOVAAudioVAELoader", vae_name="MOVA-golden/audio_vae"))
     sound = ref(graph.add("ProbeImages", file="any.safetensors", sample_rate=rate), 1)
     node = graph.save(ref(graph.add("MOVAAudioEncode", audio=sound, audio_vae=vae, length=9, fps=24.0)))
-    found = server.tensors(run(server, graph), node)["samples"]
+    found = server.tensors(ran(server, graph), node)["samples"]
     assert found.shape == (1, 128, audio_latents(9, 24.0)) and found.isfinite().all()
 
 
@@ -269,7 +264,7 @@ def test_a_long_sound_is_cut_before_it_is_resampled_and_gives_the_same_latent(se
         graph.save(ref(graph.add("MOVAAudioEncode", audio=sound, audio_vae=vae, length=9, fps=24.0)), f"{i}.st")
         for i, sound in enumerate(sounds)
     ]
-    result = run(server, graph)
+    result = ran(server, graph)
     cut, whole = (server.tensors(result, node)["samples"] for node in nodes)
     assert error(cut, whole) < 1e-6
 
@@ -284,7 +279,7 @@ def test_a_batch_becomes_one_video_in_which_each_clip_has_its_own_sound(server, 
     video = graph.add("MOVACombineVideo", images=ref(batch), audio=ref(batch, 1), fps=24.0)
     apart = graph.add("GetVideoComponents", video=ref(video))
     node = graph.add("ProbeSaveAudio", audio=ref(apart, 1), name="batch.st")
-    found = server.tensors(run(server, graph), node)["waveform"]
+    found = server.tensors(ran(server, graph), node)["waveform"]
     wanted = torch.zeros(1, 1, frames * 2000)
     for start, name in zip((0, 18000), heard, strict=False):
         wanted[0, :, start : start + 17000] = sounds[name]
@@ -300,7 +295,7 @@ def test_a_latent_with_video_in_it_is_not_said_to_be_audio(server, files):
     audio = ref(graph.add("MOVAAudioEncode", audio=sound, audio_vae=vae, length=9, fps=24.0))
     video = ref(graph.add("ProbeGivenLatent", file="type_video.safetensors"))
     nodes = [graph.save(audio), graph.save(ref(graph.add("MOVACombineLatent", video=video, audio=audio)))]
-    result = run(server, graph)
+    result = ran(server, graph)
     assert [result.outputs[node]["keys"] for node in nodes] == [["samples", "type"], ["samples"]]
 
 
@@ -315,7 +310,7 @@ def test_stereo_is_mixed_not_cut(server, files):
             graph.save(ref(graph.add("MOVAAudioEncode", audio=sound, audio_vae=vae, length=9, fps=24.0)), name)
         )
         nodes.append(graph.save(ref(graph.add("VAEEncodeAudio", audio=sound, vae=vae)), f"core {name}"))
-    result = run(server, graph)
+    result = ran(server, graph)
     found = [server.tensors(result, node)["samples"] for node in nodes]
     assert all(error(other, found[2]) < 1e-4 for other in found)
 
@@ -326,7 +321,7 @@ def test_a_released_folder_and_single_files_are_the_same_models(server, files):
     for high, low in (("MOVA-golden", "MOVA-golden"), ("mova_high.safetensors", "mova_low.safetensors")):
         loader = graph.add("MOVAModelLoader", high_noise=high, low_noise=low, weight_dtype="default")
         nodes.append(graph.save(ref(graph.joint(ref(loader), given, model_low=ref(loader, 1))), f"{high}.st"))
-    result = run(server, graph)
+    result = ran(server, graph)
     one, other = (server.tensors(result, node) for node in nodes)
     assert all(torch.equal(one[name], other[name]) for name in ("video", "audio"))
 
@@ -359,19 +354,19 @@ def clip(seed=1, **settings):
 
 def test_a_workflow_ends_as_an_mp4_and_only_what_changed_runs_again(server, files, tmp_path):
     graph, sampler, saved = clip()
-    result = run(server, graph)
+    result = ran(server, graph)
     (entry,) = result.outputs[saved]["images"]
     (tmp_path / "clip.mp4").write_bytes(server.view(entry))
     info = read_clip_info(tmp_path / "clip.mp4")
     assert (info.frames, info.width, info.height, info.fps) == (9, 96, 64, 24.0)
     assert info.audio_codec == "aac" and info.sample_rate == 48000
-    again = run(server, graph)
+    again = ran(server, graph)
     assert again.executed == [] and set(again.cached) == set(graph.nodes)
     other, sampler, saved = clip(seed=2)
     after = {node for node in other.nodes if int(node) >= int(sampler)} - {
         node for node, what in other.nodes.items() if what["class_type"] == "MOVAAudioVAELoader"
     }
-    assert set(run(server, other).executed) == after
+    assert set(ran(server, other).executed) == after
 
 
 def test_the_core_nodes_for_audio_video_latents_show_the_same_pictures(server, files):
@@ -381,7 +376,7 @@ def test_the_core_nodes_for_audio_video_latents_show_the_same_pictures(server, f
     joined = graph.add("LTXVConcatAVLatent", video_latent=ref(core), audio_latent=ref(core, 1))
     again = graph.add("MOVASeparateLatent", latent=ref(joined))
     nodes = [graph.save(ref(node), f"{node}.st") for node in (ours, core, again)]
-    result = run(server, graph)
+    result = ran(server, graph)
     found = [server.tensors(result, node)["samples"] for node in nodes]
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
 
@@ -395,7 +390,7 @@ def test_long_sound_is_decoded_in_pieces_without_seams(server, files):
     ours = graph.add("MOVAAudioDecode", samples=given, audio_vae=vae)
     core = graph.add("VAEDecodeAudioTiled", samples=given, vae=vae, tile_size=512, overlap=64)
     nodes = [graph.add("ProbeSaveAudio", audio=ref(node), name=f"{node}.st") for node in (ours, core)]
-    result = run(server, graph)
+    result = ran(server, graph)
     found, tiled = (server.tensors(result, node)["waveform"] for node in nodes)
     assert found.shape == tiled.shape == (1, 1, 1100 * 960)
     seam = slice(960 * 990, 960 * 1010)
@@ -414,6 +409,6 @@ def test_a_picture_mask_on_the_audio_is_read_along_time(server, files):
     mask = graph.add("MaskComposite", destination=ref(right), source=ref(left), x=0, y=0, operation="multiply")
     masked = graph.add("SetLatentNoiseMask", samples=ref(apart, 1), mask=ref(mask))
     node = graph.save(ref(graph.add("MOVACombineLatent", video=ref(apart), audio=ref(masked))))
-    found = server.tensors(run(server, graph), node)
+    found = server.tensors(ran(server, graph), node)
     assert found["mask1"].flatten().tolist() == [0.0] * 10 + [1.0] * 10
     assert bool((found["mask0"] == 1).all())
