@@ -80,6 +80,14 @@ class Graph:
     def model(self, name: str) -> list:
         return ref(self.add("UNETLoader", unet_name=f"{name}.safetensors", weight_dtype="default"))
 
+    def conditioning(self, vae: list | None = None, **settings: Any) -> str:
+        """MOVA Conditioning of a short clip, with its texts, and with a Wan VAE if none is given."""
+        clip = ref(self.add("ProbeClip"))
+        texts = self.add("MOVATextEncode", clip=clip, prompt="a cat sings", negative_prompt="a dog")
+        values = {"width": 96, "height": 64, "length": 9, "fps": 24.0, "batch_size": 1, **settings}
+        vae = vae or ref(self.add("ProbeWanVAE"))
+        return self.add("MOVAConditioning", positive=ref(texts), negative=ref(texts, 1), vae=vae, **values)
+
     def custom(self, guider: list, sigmas: list, noise: list, latent: list, sampler_name: str = "euler") -> str:
         sampler = ref(self.add("KSamplerSelect", sampler_name=sampler_name))
         return self.add(
