@@ -1,5 +1,6 @@
 import gc
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -34,3 +35,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def photograph() -> Path:
     return Path(__file__).parents[1] / "demos" / "rocket.jpg"
+
+
+@pytest.fixture
+def copy(tiny_checkpoint, tmp_path):
+    """A checkpoint folder whose files may be replaced (not written into: the large ones are links)."""
+    return shutil.copytree(tiny_checkpoint, tmp_path / "copy", copy_function=os.link)
