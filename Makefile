@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 READY := $(VENV)/.ready
 
 .PHONY: demo test hosts slow comfyui packs lint format bench fuzz clean
@@ -9,8 +10,9 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/python demos/demo.py
 
+# On all cores, each with a ComfyUI of its own; a file's tests stay together.
 test: comfyui
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 # The ComfyUI that the nodes are tested on, if none is found; no error where it cannot be had.
 comfyui: $(READY)
@@ -22,9 +24,9 @@ packs: $(READY)
 
 # The tests of the nodes on every ComfyUI that is found (~/comfy*/ComfyUI, or COMFYUI_PATHS).
 hosts: comfyui
-	$(BIN)/python tests/host/all_hosts.py
+	$(BIN)/python tests/host/all_hosts.py $(PARALLEL)
 
-# The same with the slow ones: minutes each, one of them with 24 GB of disk.
+# The same with the slow ones, one after the other: minutes each, one of them with 24 GB of disk.
 slow: comfyui
 	MOVA_SLOW_TESTS=1 $(BIN)/python tests/host/all_hosts.py
 

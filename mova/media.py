@@ -91,7 +91,8 @@ def check_output(path: Path, suffix: str = ".mp4") -> None:
     except av.codec.codec.UnknownCodecError as error:
         raise MovaError(f"{path} cannot be written by this PyAV, which lacks libx264; install av from PyPI.") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise MovaError(f"{path} cannot be written ({reason(error)}); choose another folder or name.") from error
+        shown = str(path).replace("\0", r"\0")
+        raise MovaError(f"{shown} cannot be written ({reason(error)}); choose another folder or name.") from error
 
 
 def fit_audio(waveform: Tensor, frames: int, fps: float, sample_rate: int) -> Tensor:

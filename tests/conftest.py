@@ -1,12 +1,27 @@
+import gc
+import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one worker a core: before torch is imported, which counts the cores then
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from mova.tiny import write_tiny
 
 # A shell has what it starts in the background ignore Ctrl-C, and so would the programs that the tests start and stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_runtest_setup() -> None:
+    """Have garbage collection pass over what is there before a test; what the test makes is collected as ever.
+
+    A run collects between its parts, and most of a small run's time would go into all that pytest and libraries hold.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +35,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def photograph() -> Path:
     return Path(__file__).parents[1] / "demos" / "rocket.jpg"
+
+
+@pytest.fixture
+def copy(tiny_checkpoint, tmp_path):
+    """A checkpoint folder whose files may be replaced (not written into: the large ones are links)."""
+    return shutil.copytree(tiny_checkpoint, tmp_path / "copy", copy_function=os.link)

@@ -8,8 +8,8 @@ import shutil
 import pytest
 from hub import Handler, Hub
 from huggingface_hub import _local_folder, snapshot_download
+from sentences import refusal
 
-from mova import MovaError
 from mova.__main__ import main
 from mova.checkpoint import open_weights
 from mova.folder import open_checkpoint
@@ -80,14 +80,6 @@ def download(hub, folder, *only, commit=None):
         allow_patterns=list(only) or None, cache_dir=folder.parent / "cache",
     )  # fmt: skip
     return folder
-
-
-def refusal(call, *arguments):
-    with pytest.raises(MovaError) as caught:
-        call(*arguments)
-    message = str(caught.value)
-    assert message.endswith(".") and message.isprintable() and len(message) < 500, message
-    return message
 
 
 def forget_lists(folder):

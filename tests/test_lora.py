@@ -6,19 +6,13 @@ import pickle
 
 import pytest
 import torch
-from golden import joint_model
-from safetensors.torch import save_file
+from lora_files import BRIDGE, LAYER, SHAPES, pair, saved, wan
+from sentences import refusal
 
-from mova import MovaError
-from mova.checkpoint import expected_shapes
 from mova.lora import describe_lora, is_lora, read_lora
 from mova.lora_fit import fit, update
 
-SHAPES = expected_shapes(joint_model("head128"))
-LAYER = "blocks.1.self_attn.q"
-BRIDGE = "dual_tower_bridge.audio_to_video_conditioners.0.inner.k"
 DOWN, UP = "lora_down.weight", "lora_up.weight"
-
 # (the key before the half, how the halves are spelled, the module, the layer)
 SPELLINGS = [
     ("video_dit.{}", (".lora_A.weight", ".lora_B.weight"), "video_dit"),
@@ -42,28 +36,6 @@ SPELLINGS = [
     ("lora_unet_video_dit_2_{}", (".lora_down.weight", ".lora_up.weight"), "video_dit_2"),
 ]  # fmt: skip
 FLAT = ("lora_unet", "lycoris")
-
-
-def pair(name=f"{LAYER}.weight", rank=4, seed=0):
-    """Random halves for a weight of the model."""
-    generator = torch.Generator().manual_seed(seed)
-    rows, columns = SHAPES[name]
-    return torch.randn(rank, columns, generator=generator), torch.randn(rows, rank, generator=generator)
-
-
-def saved(path, tensors):
-    path.parent.mkdir(exist_ok=True, parents=True)
-    if path.suffix == ".safetensors":
-        save_file({key: tensor.clone() for key, tensor in tensors.items()}, path)
-    else:
-        torch.save(tensors, path)
-    return path
-
-
-def wan(path, layer=LAYER, **more):
-    down, up = pair()
-    keys = {f"diffusion_model.{layer}.lora_A.weight": down, f"diffusion_model.{layer}.lora_B.weight": up}
-    return saved(path, keys | {f"diffusion_model.{layer}.{part}": value for part, value in more.items()})
 
 
 @pytest.mark.parametrize(("key", "halves", "module"), SPELLINGS)
@@ -160,13 +132,6 @@ def test_alpha_in_the_file_is_the_layer_s_own(tmp_path):
 
 
 # ---- what is refused, and what is told
-
-
-def refusal(function, *arguments):
-    with pytest.raises(MovaError) as refused:
-        function(*arguments)
-    assert "\n" not in str(refused.value)
-    return str(refused.value)
 
 
 class Hostile:
@@ -269,52 +234,3 @@ def test_a_file_is_described_module_by_module(tmp_path):
     lines = list(describe_lora(saved(tmp_path / "l.pt", {"lora_state_dict": tensors, "rank": 4, "alpha": 2.0})))
     assert "video tower of the low-noise expert: 1 layers, rank 4" in lines
     assert "alpha / rank: 0.5 (in l.pt)" in lines
-
-
-# ---- against a model
-
-
-def test_a_lora_for_another_model_is_refused(tmp_path):
-    path = wan(tmp_path / "other.safetensors", "transformer_blocks.0.attn.to_q")
-    assert "is a LoRA for another model: MOVA has no layers as in" in refusal(fit, read_lora(path), SHAPES)
-
-
-def test_what_the_model_does_not_have_is_named(tmp_path):
-    tensors = {
-        f"blocks.0.cross_attn.{name}.lora_{half}": pair()[half == "B"] for name in ("k", "k_img") for half in "AB"
-    }
-    fitted, unmatched = fit(read_lora(saved(tmp_path / "wan21.pt", tensors)), SHAPES)
-    assert unmatched == ["blocks.0.cross_attn.k_img.lora_A"] and list(fitted[""]) == ["blocks.0.cross_attn.k"]
-
-
-@pytest.mark.parametrize(
-    ("tensors", "sentence"),
-    [
-        ({"lora_A": torch.zeros(4, 250), "lora_B": torch.zeros(256, 4)}, "is for a weight of [256, 250], but that of"),
-        (
-            {"lora_A": torch.zeros(4, 256), "lora_B": torch.zeros(256, 3)},
-            "halves of two ranks, [4, 256] and [256, 3]",
-        ),
-        ({"diff": torch.zeros(256, 1)}, "is for a weight of [256, 1], but that of blocks.1.self_attn.q is [256, 256]"),
-        ({"diff_b": torch.zeros(9)}, "is for a bias of [9], but that of blocks.1.self_attn.q is [256]"),
-        ({"lokr_w1": torch.zeros(4, 4), "lokr_w2": torch.zeros(3, 3)}, "is for a weight of [12, 12], but that of"),
-    ],
-)
-def test_other_shapes_are_refused_with_the_key_and_both_shapes(tmp_path, tensors, sentence):
-    tensors = {f"video_dit.{LAYER}.{part}": value for part, value in tensors.items()}
-    message = refusal(fit, read_lora(saved(tmp_path / "l.pt", tensors)), SHAPES)
-    assert sentence in message and next(iter(tensors)) in message
-
-
-def audio_like(path):
-    name = "audio_dit.blocks.0.self_attn.q.weight"
-    down, up = pair(name)
-    assert SHAPES[name] != SHAPES[f"{LAYER}.weight"]
-    return saved(path, {"blocks.0.self_attn.q.lora_A": down, "blocks.0.self_attn.q.lora_B": up})
-
-
-def test_a_file_with_no_module_goes_to_the_audio_tower_only_if_its_name_says_so(tmp_path):
-    """A LoRA for Wan 2.1 1.3B has the shapes of MOVA's audio tower."""
-    fitted, _ = fit(read_lora(audio_like(tmp_path / "my_audio_dit.pt")), SHAPES)
-    assert list(fitted["audio_dit"]) == ["audio_dit.blocks.0.self_attn.q"]
-    assert "put 'audio' into the file's name" in refusal(fit, read_lora(audio_like(tmp_path / "wan13b.pt")), SHAPES)

@@ -3,122 +3,19 @@
 import json
 import math
 import os
-import shutil
 import stat
-import struct
-import subprocess
 import sys
-import textwrap
-import zlib
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from clips import listing, moving_frames, tone
+from sentences import refusal
 
-import mova
 from mova import media
-from mova.errors import MovaError
 
 AAC_FRAME = 1024  # samples
-
-
-def moving_frames(count, height=32, width=48):
-    """Smooth frames, no two alike."""
-    ramp = torch.linspace(0, 200, width).expand(count, height, width)
-    steps = torch.linspace(0, 55, count)[:, None, None]
-    return torch.stack([ramp + steps, ramp.flip(2), ramp * 0 + 4 * steps], dim=-1).to(torch.uint8)
-
-
-def tone(samples, rate=48000, channels=1, hertz=440.0):
-    """A sine at half of full scale; every further channel is softer, so that a swap of channels shows."""
-    wave = 0.5 * torch.sin(2 * math.pi * hertz * torch.arange(samples) / rate)
-    return torch.stack([wave / (channel + 1) for channel in range(channels)])
-
-
-def listing(folder):
-    return sorted(item.name for item in folder.iterdir())
-
-
-def sentence_of(call, *args):
-    """The message of the MovaError that the call raises, checked to be one line that ends in a full stop."""
-    with pytest.raises(MovaError) as caught:
-        call(*args)
-    text = str(caught.value)
-    assert text.endswith(".") and "\n" not in text and ".part" not in text
-    return text
-
-
-# Pictures
-
-
-def test_a_picture_is_read_as_rgb(tmp_path):
-    Image.new("RGB", (5, 3), (10, 20, 30)).save(tmp_path / "a.png")
-    image = media.read_image(tmp_path / "a.png")
-    assert (image.mode, image.size, image.getpixel((0, 0))) == ("RGB", (5, 3), (10, 20, 30))
-
-
-def test_a_picture_is_turned_as_its_exif_says(tmp_path):
-    image = Image.new("RGB", (40, 20), "blue")
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held upright: turn by 90 degrees clockwise
-    image.paste("red", (0, 0, 20, 20))
-    image.save(tmp_path / "a.jpg", exif=exif, quality=95)
-    turned = media.read_image(tmp_path / "a.jpg")
-    assert turned.size == (20, 40)
-    assert turned.getpixel((10, 5))[0] > 200 and turned.getpixel((10, 35))[2] > 200
-
-
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_transparency_is_composed_on_white(tmp_path, mode):
-    image = Image.new("RGBA", (2, 1), (0, 0, 0, 255))
-    image.putpixel((0, 0), (0, 0, 0, 0))
-    image.convert(mode).save(tmp_path / "a.png")
-    read = media.read_image(tmp_path / "a.png")
-    assert read.getpixel((0, 0)) == (255, 255, 255) and read.getpixel((1, 0)) == (0, 0, 0)
-
-
-def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
-    image = Image.new("I;16", (1, 1))
-    image.putpixel((0, 0), 0x8000)
-    image.save(tmp_path / "a.png")
-    assert media.read_image(tmp_path / "a.png").getpixel((0, 0)) == (128, 128, 128)
-
-
-def test_a_missing_picture_is_named(tmp_path):
-    assert f"{tmp_path / 'no.png'} does not exist" in sentence_of(media.read_image, tmp_path / "no.png")
-
-
-def test_a_folder_given_as_picture_is_named(tmp_path):
-    assert f"{tmp_path} is a folder" in sentence_of(media.read_image, tmp_path)
-
-
-def test_a_picture_name_too_long_for_the_disk_is_a_missing_picture(tmp_path):
-    assert "does not exist" in sentence_of(media.read_image, tmp_path / ("x" * 300))
-
-
-def test_a_text_file_given_as_picture_is_named(tmp_path):
-    (tmp_path / "a.png").write_text("not a picture")
-    assert f"{tmp_path / 'a.png'} is not a picture" in sentence_of(media.read_image, tmp_path / "a.png")
-
-
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
-def test_a_truncated_picture_is_named(tmp_path, suffix):
-    path = tmp_path / f"a.{suffix}"
-    Image.effect_noise((64, 64), 50).convert("RGB").save(path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert f"{path} is damaged or cut off" in sentence_of(media.read_image, path)
-
-
-def test_a_decompression_bomb_is_refused(tmp_path):
-    path = tmp_path / "bomb.png"
-    Image.new("1", (1, 1)).save(path)
-    data = bytearray(path.read_bytes())
-    data[16:24] = struct.pack(">II", 30000, 30000)  # width and height in the header, whose checksum follows
-    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
-    path.write_bytes(data)
-    assert f"{path} has too many pixels" in sentence_of(media.read_image, path)
 
 
 # Where a clip may go
@@ -134,28 +31,28 @@ def test_a_good_output_path_passes_and_nothing_is_left_behind(tmp_path):
 
 @pytest.mark.parametrize("name", ["clip.mov", "clip", "clip.mp4.png"])
 def test_an_output_that_is_not_mp4_is_refused(tmp_path, name):
-    assert ".mp4" in sentence_of(media.check_output, tmp_path / name)
+    assert ".mp4" in refusal(media.check_output, tmp_path / name)
 
 
 def test_an_output_in_a_missing_folder_is_refused_and_the_folder_not_created(tmp_path):
-    assert str(tmp_path / "no") in sentence_of(media.check_output, tmp_path / "no" / "clip.mp4")
+    assert str(tmp_path / "no") in refusal(media.check_output, tmp_path / "no" / "clip.mp4")
     assert listing(tmp_path) == []
 
 
 def test_an_output_that_is_a_folder_is_refused(tmp_path):
     (tmp_path / "clip.mp4").mkdir()
-    assert "is a folder" in sentence_of(media.check_output, tmp_path / "clip.mp4")
+    assert "is a folder" in refusal(media.check_output, tmp_path / "clip.mp4")
     assert listing(tmp_path) == ["clip.mp4"]
 
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".mp4", "a\0b.mp4"])
 def test_an_output_name_that_the_disk_cannot_hold_is_refused(tmp_path, name):
-    assert "cannot be written" in sentence_of(media.check_output, tmp_path / name)
+    assert "cannot be written" in refusal(media.check_output, tmp_path / name)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: /proc is a folder where even root cannot write")
 def test_an_output_in_a_folder_without_write_access_is_refused():
-    assert "/proc/clip.mp4 cannot be written" in sentence_of(media.check_output, Path("/proc/clip.mp4"))
+    assert "/proc/clip.mp4 cannot be written" in refusal(media.check_output, Path("/proc/clip.mp4"))
 
 
 # Lengths and rates
@@ -192,7 +89,7 @@ def test_a_rate_becomes_the_fraction_that_is_meant(fps, rate):
 
 @pytest.mark.parametrize("fps", [0, -24, math.nan, math.inf])
 def test_an_impossible_rate_is_refused(tmp_path, fps):
-    assert "frames a second" in sentence_of(media.write_clip, tmp_path / "a.mp4", moving_frames(1), fps, None)
+    assert "frames a second" in refusal(media.write_clip, tmp_path / "a.mp4", moving_frames(1), fps, None)
 
 
 # Clips
@@ -339,124 +236,5 @@ def test_a_clip_is_as_readable_as_any_new_file(tmp_path):
 )
 def test_what_a_clip_cannot_hold_is_refused_and_leaves_nothing(tmp_path, change, words):
     values = {"frames": moving_frames(2), "fps": 24, "waveform": tone(100), "sample_rate": 48000} | change
-    assert words in sentence_of(media.write_clip, tmp_path / "a.mp4", *values.values())
+    assert words in refusal(media.write_clip, tmp_path / "a.mp4", *values.values())
     assert listing(tmp_path) == []
-
-
-# Nothing half-written
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
-@pytest.mark.parametrize("at", ["encode", "rename"])
-def test_an_interruption_leaves_no_file_and_keeps_the_old_one(tmp_path, monkeypatch, error, at):
-    path = tmp_path / "clip.mp4"
-    path.write_bytes(b"the old clip")
-    make_frame, seen = media.video_frame, []
-
-    def stop_at_the_third(picture, index, rate):
-        seen.append(listing(tmp_path))
-        if index == 2:
-            raise error
-        return make_frame(picture, index, rate)
-
-    def stop(source, target):
-        seen.append(listing(tmp_path))
-        raise error
-
-    if at == "encode":
-        monkeypatch.setattr(media, "video_frame", stop_at_the_third)
-    else:
-        monkeypatch.setattr(media.os, "replace", stop)
-    with pytest.raises(error):
-        media.write_clip(path, moving_frames(5), 24, tone(10_000))
-    monkeypatch.undo()
-    assert len(seen[-1]) == 2  # the temporary file was there, in the same folder
-    assert listing(tmp_path) == ["clip.mp4"] and path.read_bytes() == b"the old clip"
-
-
-def test_a_new_clip_replaces_the_old_one(tmp_path):
-    media.write_clip(tmp_path / "a.mp4", moving_frames(5), 24, tone(10_000))
-    media.write_clip(tmp_path / "a.mp4", moving_frames(3), 12.5, None)
-    info = media.read_clip_info(tmp_path / "a.mp4")
-    assert (info.frames, info.fps, info.audio_codec) == (3, 12.5, None)
-
-
-def test_a_folder_that_vanished_is_named(tmp_path):
-    text = sentence_of(media.write_clip, tmp_path / "gone" / "a.mp4", moving_frames(2), 24, None)
-    assert str(tmp_path / "gone" / "a.mp4") in text
-    assert listing(tmp_path) == []
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: RLIMIT_FSIZE stands in for a full disk")
-def test_a_full_disk_gives_one_sentence_and_leaves_nothing(tmp_path):
-    # Limits at the first bytes, in the middle and just before the end: encoding, trailer and index can all hit them.
-    script = """
-        import os, resource, signal, sys
-        from pathlib import Path
-        import torch
-        from mova import media
-        from mova.errors import MovaError
-
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        path = Path(sys.argv[1]) / "clip.mp4"
-        torch.manual_seed(0)
-        clip = (path, torch.randint(0, 256, (8, 64, 64, 3), dtype=torch.uint8), 24, torch.rand(1, 16000) - 0.5)
-        media.write_clip(*clip)
-        old = path.read_bytes()
-        for limit in (1, 100, len(old) // 2, len(old) - 100):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-            try:
-                media.write_clip(*clip)
-            except MovaError as error:
-                print(error)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-            assert os.listdir(path.parent) == ["clip.mp4"] and path.read_bytes() == old, limit
-    """
-    environment = os.environ | {"PYTHONPATH": str(Path(mova.__file__).parents[1])}
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
-    assert done.returncode == 0, done.stderr
-    sentence = (
-        f"{tmp_path / 'clip.mp4'} could not be written (File too large); check that its folder exists and has room."
-    )
-    assert done.stdout.splitlines() == [sentence] * 4
-
-
-# Reading what is not a clip
-
-
-@pytest.mark.parametrize("read", [media.read_clip_info, media.read_clip])
-def test_what_is_not_a_clip_is_named(tmp_path, read):
-    (tmp_path / "text.mp4").write_text("#EXTM3U\nhttp://example.com/a.ts\n")
-    Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
-    assert f"{tmp_path / 'no.mp4'} does not exist" in sentence_of(read, tmp_path / "no.mp4")
-    assert f"{tmp_path} is a folder" in sentence_of(read, tmp_path)
-    assert f"{tmp_path / 'text.mp4'} is not an MP4 clip" in sentence_of(read, tmp_path / "text.mp4")
-    assert f"{tmp_path / 'picture.png'} " in sentence_of(read, tmp_path / "picture.png")
-
-
-@pytest.mark.parametrize("read", [media.read_clip_info, media.read_clip])
-@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.95])
-def test_a_truncated_clip_is_named(tmp_path, read, kept):
-    path = tmp_path / "a.mp4"
-    media.write_clip(path, torch.randint(0, 256, (8, 64, 64, 3), dtype=torch.uint8), 24, None)
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
-    assert str(path) in sentence_of(read, path)
-
-
-@pytest.mark.skipif(not shutil.which("ffprobe"), reason="needs ffprobe on the PATH")
-def test_ffprobe_sees_the_same_clip(tmp_path):
-    path = tmp_path / "a.mp4"
-    media.write_clip(path, moving_frames(49), 23.976, tone(100_000, channels=2), settings={"prompt": "海"})
-    command = ["ffprobe", "-v", "error", "-show_streams", "-show_format", "-of", "json", str(path)]
-    found = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    video, audio = found["streams"]
-    assert (video["codec_name"], video["pix_fmt"], video["nb_frames"]) == ("h264", "yuv420p", "49")
-    assert (video["r_frame_rate"], video["avg_frame_rate"]) == ("24000/1001", "24000/1001")
-    colours = [video[key] for key in ("color_range", "color_space", "color_transfer", "color_primaries")]
-    assert colours == ["tv", "bt709", "bt709", "bt709"]
-    assert (audio["codec_name"], audio["sample_rate"], audio["channels"]) == ("aac", "48000", 2)
-    for stream in found["streams"]:
-        assert float(stream["start_time"]) == 0
-        assert float(stream["duration"]) == pytest.approx(49 * 1001 / 24000, abs=0.002)
-    assert json.loads(found["format"]["tags"]["comment"]) == {"prompt": "海"}

@@ -244,6 +244,20 @@ class Server:
         return safetensors.torch.load(self.view(entry))
 
 
+def ran(server: Server, graph: Any) -> Result:
+    """Run a workflow (Graph) to its end, which it must come to without an error."""
+    result = server.run(graph.nodes)
+    assert result.error is None, result.error + "".join(result.traceback)
+    return result
+
+
+def made(server: Server, graph: Any, *nodes: str) -> list[dict[str, Any]]:
+    """Run a workflow, and return the tensors of what these nodes make."""
+    saved = [graph.save([node, 0], f"{node}.safetensors") for node in nodes]
+    result = ran(server, graph)
+    return [server.tensors(result, node) for node in saved]
+
+
 def refusal(server: Server, graph: Any) -> str:
     """What the user is told when a workflow (Graph) is refused: one line, and the log has no error within an error."""
     before = len(server.logged())

@@ -11,7 +11,9 @@ import importlib
 import itertools
 import mmap
 import os
+import sys
 import weakref
+from pathlib import Path
 
 import comfy.memory_management
 import comfy.model_management as host
@@ -24,93 +26,12 @@ import comfy_aimdo.model_vbar
 import comfy_aimdo.torch
 import comfy_aimdo.vram_buffer
 import torch
-from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-_setup_privateuseone_for_python_backend("small")
-DEVICE = torch.device("small", 0)
+sys.path.append(str(Path(__file__).resolve().parent))  # ComfyUI has a link to this file
+from device_tensor import DEVICE, DeviceTensor
+from watch_experts import Report, Watch
+
 PAGE = 64 * 1024  # comfy_aimdo's pages have 32 MiB, as much as a whole golden expert
-aten = torch.ops.aten
-
-
-class DeviceTensor(torch.Tensor):
-    """A tensor on the device; `memory` is a tensor on the CPU with its values."""
-
-    __torch_function__ = torch._C._disabled_torch_function_impl
-
-    @staticmethod
-    def __new__(cls, memory):
-        assert type(memory) is torch.Tensor, type(memory)
-        place = {"strides": memory.stride(), "storage_offset": memory.storage_offset(), "device": DEVICE}
-        return torch.Tensor._make_wrapper_subclass(cls, memory.shape, dtype=memory.dtype, **place)
-
-    def __init__(self, memory):
-        self.memory = memory
-
-    def data_ptr(self):
-        return self.memory.data_ptr()
-
-    def __repr__(self):
-        return f"DeviceTensor({self.memory!r})"
-
-    @classmethod
-    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
-        if function is aten._has_compatible_shallow_copy_type.default:
-            return False  # Module.to is then to make new parameters
-        leaves = tree_leaves((args, kwargs or {}))
-        given = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        moves = function.overloadpacket in (aten.copy_, aten.to, aten._to_copy)
-        if not moves and any(not isinstance(tensor, DeviceTensor) and tensor.dim() for tensor in given):
-            raise RuntimeError(f"Expected all tensors to be on the same device: {function}")
-        places = [leaf for leaf in leaves if isinstance(leaf, torch.device)]
-        if function is aten.to.other:
-            places = [given[1].device]
-        out = function(*tree_map(of_memory, args), **tree_map(of_memory, kwargs or {}))
-        if places and places[0].type == "cpu":
-            return out.clone()
-        same = {id(of_memory(tensor)): tensor for tensor in given}  # what was changed in place stays the same tensor
-
-        def placed(value):
-            if not isinstance(value, torch.Tensor):
-                return value
-            return same[id(value)] if id(value) in same else DeviceTensor(value)
-
-        return tree_map(placed, out)
-
-
-def of_memory(value):
-    """The same on the CPU: of a tensor, of a device, or any other value."""
-    if isinstance(value, torch.device):
-        return torch.device("cpu")
-    return value.memory if isinstance(value, DeviceTensor) else value
-
-
-def empty(size, dtype=None, layout=None, device=None, pin_memory=None, memory_format=None):
-    return DeviceTensor(torch.empty(size, dtype=dtype))
-
-
-def empty_strided(size, stride, dtype=None, layout=None, device=None, pin_memory=None):
-    return DeviceTensor(torch.empty_strided(size, stride, dtype=dtype))
-
-
-def copy_from(source, target, non_blocking=False):
-    of_memory(target).copy_(of_memory(source))
-    return target
-
-
-def set_data(tensor, value):
-    """torch would keep the class of the tensor whose data is replaced."""
-    if isinstance(value, DeviceTensor) or isinstance(tensor, DeviceTensor):
-        torch.utils.swap_tensors(tensor, torch.nn.Parameter(value, requires_grad=False))
-    else:
-        torch.Tensor.data.__set__(tensor, value)
-
-
-torch.nn.Parameter.data = DeviceTensor.data = property(torch.Tensor.data.__get__, set_data)
-library = torch.library.Library("aten", "IMPL")
-library.impl("empty.memory_format", empty, "PrivateUse1")
-library.impl("empty_strided", empty_strided, "PrivateUse1")
-library.impl("_copy_from", copy_from, "PrivateUse1")
 
 
 class Reserved:
@@ -330,21 +251,7 @@ def noted_read(tensor, *rest, **more):
 comfy.memory_management.read_tensor_file_slice_into = noted_read
 
 
-class Watch:
-    """Passes both experts on, as they are, and notes what the host does with them."""
-
-    CATEGORY = "tests"
-    FUNCTION = "run"
-    RETURN_TYPES = ("MODEL", "MODEL")
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"high": ("MODEL",), "low": ("MODEL",), "experts": ("FLOAT", {})}}
-
-    @classmethod
-    def IS_CHANGED(cls, **_):
-        return float("nan")
-
+class DynamicWatch(Watch):
     def run(self, high, low, experts):
         global capacity, streamed_at_once, bytes_from_files
         for name, patcher in (("high", high), ("low", low)):
@@ -360,14 +267,7 @@ class Watch:
         return high, low
 
 
-class Report:
-    """What has happened in this run."""
-
-    CATEGORY = "tests"
-    FUNCTION = "run"
-    RETURN_TYPES = ()
-    OUTPUT_NODE = True
-
+class DynamicReport(Report):
     @classmethod
     def INPUT_TYPES(cls):
         return {"required": {"latent": ("LATENT",), "model": ("MODEL",)}}
@@ -384,4 +284,4 @@ class Report:
         return {"ui": {"events": list(events), "large": large, "numbers": [numbers]}}
 
 
-NODE_CLASS_MAPPINGS = {"DynamicWatch": Watch, "DynamicReport": Report}
+NODE_CLASS_MAPPINGS = {"DynamicWatch": DynamicWatch, "DynamicReport": DynamicReport}

@@ -15,6 +15,7 @@ from mova import AudioVAE, AudioVAEConfig
 from mova.guidance import Guidance, guided
 from mova.sampling import euler
 from mova.schedule import sigmas
+from mova.tiny import write_part
 
 KIND = "head128"
 EXPERTS = {"high": "video_dit", "low": "video_dit_2"}
@@ -54,20 +55,14 @@ def write_released(folder: Path) -> None:
             for key, value in state.items()
             if (key.startswith(prefix) if prefix else not key.startswith(others))
         }
-        write_part(folder / part, mine, CONFIG["video_dit" if part == "video_dit_2" else part])
-    write_part(folder / "audio_vae", released_audio_vae().state_dict(), AUDIO_CONFIG)
+        write_part(folder / part, CONFIG["video_dit" if part == "video_dit_2" else part], mine)
+    write_part(folder / "audio_vae", AUDIO_CONFIG, released_audio_vae().state_dict())
 
 
 def released_audio_vae() -> AudioVAE:
     vae = AudioVAE(AudioVAEConfig.from_dict(AUDIO_CONFIG))
     vae.load_state_dict({n: weight(f"audio_vae.{n}", tuple(value.shape)) for n, value in vae.state_dict().items()})
     return vae
-
-
-def write_part(folder: Path, state: dict[str, Tensor], config: dict[str, Any]) -> None:
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config))
-    save_file(state, folder / "diffusion_pytorch_model.safetensors")
 
 
 class Graph:
@@ -84,6 +79,14 @@ class Graph:
 
     def model(self, name: str) -> list:
         return ref(self.add("UNETLoader", unet_name=f"{name}.safetensors", weight_dtype="default"))
+
+    def conditioning(self, vae: list | None = None, **settings: Any) -> str:
+        """MOVA Conditioning of a short clip, with its texts, and with a Wan VAE if none is given."""
+        clip = ref(self.add("ProbeClip"))
+        texts = self.add("MOVATextEncode", clip=clip, prompt="a cat sings", negative_prompt="a dog")
+        values = {"width": 96, "height": 64, "length": 9, "fps": 24.0, "batch_size": 1, **settings}
+        vae = vae or ref(self.add("ProbeWanVAE"))
+        return self.add("MOVAConditioning", positive=ref(texts), negative=ref(texts, 1), vae=vae, **values)
 
     def custom(self, guider: list, sigmas: list, noise: list, latent: list, sampler_name: str = "euler") -> str:
         sampler = ref(self.add("KSamplerSelect", sampler_name=sampler_name))

@@ -32,3 +32,41 @@ def run_inside(host_place, script: str, *given: str) -> str:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+# For a script: a small model as the host makes it, `compiled` beside it, and `compile_counts`.
+COMPILED = """
+import json
+import comfy.ops
+from torch._dynamo.utils import counters
+from pack.nodes.host.model import HostModel
+from pack.mova import tiny
+
+torch.manual_seed(0)
+model = HostModel(tiny.CONFIG, torch.float32, "cpu", comfy.ops.manual_cast).eval()
+for parameter in model.parameters():
+    parameter.data.normal_(0, 0.05)
+# The host's guards: comfy_extras/nodes_torch_compile.py and comfy_api/torch_helpers.
+keep = {"guard_filter_fn": lambda guards: ["transformer_options" not in guard.name for guard in guards]}
+compiled = torch.compile(model, backend="eager", options=keep)
+
+
+def call(function, settings):
+    torch.manual_seed(1)
+    with torch.inference_mode():
+        return function(
+            [torch.randn(1, 16, 2, 4, 4), torch.randn(1, 128, 10)], torch.tensor([500.0]),
+            context=torch.ones(1, 7, 4096) * 0.1, control=None, transformer_options={},
+            condition=torch.ones(1, 20, 2, 4, 4), **settings,
+        )
+
+
+def compile_counts(runs):
+    # How many graphs have been compiled after each run, which must give what the model gives that is not compiled.
+    graphs = []
+    for settings in runs:
+        for found, wanted in zip(call(compiled, settings), call(model, settings)):
+            torch.testing.assert_close(found, wanted)
+        graphs.append(counters["stats"]["unique_graphs"])
+    return graphs
+"""

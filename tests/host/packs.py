@@ -1,6 +1,7 @@
 """Other people's node packs in a server of the tests: those that bring_packs.py brings."""
 
 import warnings
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,12 +24,14 @@ def pack(name: str) -> Path:
 
 
 @contextmanager
-def pack_server(host_place, base: Path, *names: str):
-    """A ComfyUI with these packs beside ours, and the golden models and inputs."""
+def pack_server(host_place, base: Path, *names: str, own: Sequence[str] = (), arguments: Sequence[str] = ()):
+    """A ComfyUI with these packs beside ours, and the golden models and inputs; `own`: files here that are packs."""
     comfyui, python = host_place
-    server = Server(comfyui, python, base)
+    server = Server(comfyui, python, base, *arguments)
     for name in names:
         server.add_pack(name, pack(name))
+    for name in own:
+        (base / "custom_nodes" / name).symlink_to(HERE / name)
     server.add_pack("comfyui-mova", HERE.parents[1])
     server.add_pack("probe", HERE / "probe")
     server.start()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from client import Server
+from client import Server, ran
 from graphs import Graph, ref
 from torch import Tensor
 
@@ -60,8 +60,7 @@ def workflow(graph: Graph, experts: Sequence[list], vaes: Sequence[Path], name: 
 def make_clip(server: Server, graph: Graph, experts: Sequence[list], vaes: Sequence[Path], name: str) -> Clip:
     """Run that workflow, and read its MP4 back."""
     latents, saved = workflow(graph, experts, vaes, name)
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     path = server.base / f"{name}.mp4"
     path.write_bytes(server.view(result.outputs[saved]["images"][0]))
     _, sound, sample_rate, _ = read_clip(path)

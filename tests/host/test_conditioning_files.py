@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from client import refusal
+from client import ran, refusal
 from graphs import GIVEN, Graph, ref
 from safetensors.torch import load_file, save_file
 
@@ -19,12 +19,6 @@ numbers = itertools.count(1)
 def prefix():
     """A name that no other test uses."""
     return f"conditioning/kept/{next(numbers)}/prompt"
-
-
-def run(server, graph):
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
-    return result
 
 
 def encoded(graph, prompt="a cat sings"):
@@ -44,7 +38,7 @@ def saved(server, prefix, prompt="a cat sings"):
     """Save the features of a prompt: the name that the user is shown."""
     graph = Graph()
     node = save(graph, ref(encoded(graph, prompt)), prefix)
-    (name,) = run(server, graph).outputs[node]["text"]
+    (name,) = ran(server, graph).outputs[node]["text"]
     return name
 
 
@@ -62,12 +56,12 @@ def test_what_is_loaded_is_bit_for_bit_what_was_saved(server, files, prefix):
     timed = ref(graph.add("ConditioningSetTimestepRange", conditioning=given, start=0.1, end=0.7))
     node = save(graph, timed, prefix)
     before = graph.add("ProbeSaveConditioning", conditioning=ref(node), name="before.st")
-    first = run(server, graph)
+    first = ran(server, graph)
     graph = Graph()
     after = graph.add(
         "ProbeSaveConditioning", conditioning=load(graph, first.outputs[node]["text"][0]), name="after.st"
     )
-    second = run(server, graph)
+    second = ran(server, graph)
     wanted, found = server.tensors(first, before), server.tensors(second, after)
     assert set(found) == set(wanted) >= {"text_features", "concat_mask", "concat_latent_image"}
     assert all(torch.equal(found[name], wanted[name]) and found[name].dtype == wanted[name].dtype for name in wanted)
@@ -80,10 +74,10 @@ def test_several_conditionings_in_one_are_kept_with_their_own_entries(server, fi
     texts = encoded(graph)
     both = graph.add("ConditioningCombine", conditioning_1=ref(texts), conditioning_2=ref(texts, 1))
     node = save(graph, ref(both), prefix)
-    (first,) = run(server, graph).outputs[node]["text"]
+    (first,) = ran(server, graph).outputs[node]["text"]
     graph = Graph()
     node = save(graph, load(graph, first), prefix)
-    (second,) = run(server, graph).outputs[node]["text"]
+    (second,) = ran(server, graph).outputs[node]["text"]
     assert second != first
     assert place(server, second).read_bytes() == place(server, first).read_bytes()
     assert set(load_file(place(server, first))) == {"0", "1"}
@@ -94,12 +88,12 @@ def test_what_is_connected_is_passed_on_and_no_file_is_read_until_its_source_is_
     texts = encoded(graph)
     node = graph.add("MOVALoadConditioning", file="not there yet", conditioning=ref(save(graph, ref(texts), prefix)))
     after = graph.add("ProbeSaveConditioning", conditioning=ref(node), name="connected.st")
-    assert run(server, graph).outputs[after]["entries"][0]["text"] == "a cat sings"
+    assert ran(server, graph).outputs[after]["entries"][0]["text"] == "a cat sings"
     for kept in (saved(server, prefix, "two"), saved(server, prefix, "three")):  # there, and chosen: still not read
         graph.nodes[node]["inputs"]["file"] = kept
-        assert run(server, graph).outputs[after]["entries"][0]["text"] == "a cat sings"
+        assert ran(server, graph).outputs[after]["entries"][0]["text"] == "a cat sings"
     del graph.nodes[node]["inputs"]["conditioning"]  # as the page does it with a link from a muted node
-    assert run(server, graph).outputs[after]["entries"][0]["text"] == "three"
+    assert ran(server, graph).outputs[after]["entries"][0]["text"] == "three"
 
 
 def test_a_sampler_takes_a_loaded_conditioning_as_the_encoder_s_own(server, files, prefix):
@@ -107,7 +101,7 @@ def test_a_sampler_takes_a_loaded_conditioning_as_the_encoder_s_own(server, file
     given, model = graph.add("ProbeGiven", **GIVEN), graph.model("mova_high")
     nodes = [save(graph, ref(given, i), f"{prefix}{i}") for i in range(2)]
     node = graph.save(ref(graph.ksampler(model, given)))
-    result = run(server, graph)
+    result = ran(server, graph)
     latents.append(server.tensors(result, node))
     graph = Graph()
     given, model = graph.add("ProbeGiven", **GIVEN), graph.model("mova_high")
@@ -115,7 +109,7 @@ def test_a_sampler_takes_a_loaded_conditioning_as_the_encoder_s_own(server, file
     sampler = graph.ksampler(model, given)
     graph.nodes[sampler]["inputs"] |= {"positive": texts[0], "negative": texts[1]}
     node = graph.save(ref(sampler))
-    latents.append(server.tensors(run(server, graph), node))
+    latents.append(server.tensors(ran(server, graph), node))
     assert all(torch.equal(latents[0][name], latents[1][name]) for name in ("video", "audio"))
 
 
@@ -130,7 +124,7 @@ def test_a_file_gets_the_next_number_and_is_in_the_list(server, files, prefix):
     assert {first, second, moved.name} <= set(options)
     graph = Graph()
     node = graph.add("ProbeSaveConditioning", conditioning=load(graph, moved.name), name="moved.st")
-    assert run(server, graph).outputs[node]["entries"][0]["text"] == "one"
+    assert ran(server, graph).outputs[node]["entries"][0]["text"] == "one"
 
 
 def test_all_are_in_one_folder_and_only_that_is_looked_through(server, files, prefix):
@@ -148,9 +142,9 @@ def test_a_file_that_was_replaced_is_read_again(server, files, prefix):
     first, second = saved(server, prefix, "one"), saved(server, prefix, "two")
     graph = Graph()
     node = graph.add("ProbeSaveConditioning", conditioning=load(graph, first), name="again.st")
-    assert run(server, graph).outputs[node]["entries"][0]["text"] == "one"
+    assert ran(server, graph).outputs[node]["entries"][0]["text"] == "one"
     place(server, second).replace(place(server, first))
-    assert run(server, graph).outputs[node]["entries"][0]["text"] == "two"
+    assert ran(server, graph).outputs[node]["entries"][0]["text"] == "two"
 
 
 def test_an_entry_that_cannot_be_saved_is_named_and_nothing_is_left(server, files, prefix):
@@ -266,7 +260,7 @@ def test_a_name_from_another_node_is_read_and_checked_when_it_is_known(server, f
     outside.write_bytes(place(server, name).read_bytes())
     graph, before = Graph(), len(server.logged())
     node = graph.add("ProbeSaveConditioning", conditioning=load(graph, linked(graph, name)), name="linked.st")
-    assert run(server, graph).outputs[node]["entries"] == [{"text": "a cat sings"}]
+    assert ran(server, graph).outputs[node]["entries"] == [{"text": "a cat sings"}]
     assert "NoneType" not in server.logged()[before:]
     graph = Graph()
     graph.add("ProbeSaveConditioning", conditioning=load(graph, linked(graph, f"../{outside.name}")), name="x.st")

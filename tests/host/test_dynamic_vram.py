@@ -5,25 +5,19 @@ from typing import Any
 
 import pytest
 import torch
+from client import ran
 from golden import joint_model
-from graphs import CONFIG, GIVEN, KIND, Graph, numbers, ref, write_files
+from graphs import CONFIG, GIVEN, KIND, Graph, numbers, ref
+from packs import pack_server
 from safetensors.torch import save_file
 
 
 @pytest.fixture(scope="module")
 def device(host_place, tmp_path_factory):
     """A server with dynamic VRAM, whose device has the memory that a workflow says."""
-    from client import Server
-    from conftest import HERE
-
-    server = Server(*host_place, tmp_path_factory.mktemp("dynamic"), "--async-offload", "2")
-    server.add_pack("comfyui-mova", HERE.parents[1])
-    server.add_pack("probe", HERE / "probe")
-    (server.base / "custom_nodes/dynamic_vram_pack.py").symlink_to(HERE / "dynamic_vram_pack.py")
-    write_files(server.base)
-    server.start()
-    yield server
-    server.stop()
+    base, own = tmp_path_factory.mktemp("dynamic"), ["dynamic_vram_pack.py"]
+    with pack_server(host_place, base, own=own, arguments=["--async-offload", "2"]) as server:
+        yield server
 
 
 @dataclass(frozen=True)
@@ -67,8 +61,7 @@ def run(server, experts=None, files=FILES, lora=None):
     made = graph.joint(high, given, model_low=low, steps=4)
     saved = graph.save(ref(made))
     report = experts is not None and graph.add("DynamicReport", latent=ref(made), model=low)
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error + "".join(result.traceback)
+    result = ran(server, graph)
     latents = server.tensors(result, saved)
     if experts is None:
         return latents

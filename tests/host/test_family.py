@@ -1,7 +1,8 @@
 """ComfyUI's own nodes on a MOVA file."""
 
 import pytest
-from client import refusal
+from bench import differ
+from client import made, ran, refusal
 from golden import CASES, error, expected
 from graphs import CONFIG, EXPERTS, GIVEN, KIND, Graph, golden_model, headless, numbers, ref, to_model_scale
 from safetensors.torch import save_file
@@ -14,8 +15,7 @@ def about(server, name, weight_dtype="default"):
     graph = Graph()
     model = graph.add("UNETLoader", unet_name=f"{name}.safetensors", weight_dtype=weight_dtype)
     node = graph.add("ProbeAbout", model=ref(model))
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     return result.outputs[node]["about"][0]
 
 
@@ -67,8 +67,7 @@ def forward(server, model, case, weight_dtype="default"):
     scales = {name: case.get(f"{name[:3]}_condition_scale", 1.0) for name in ("a2v_scale", "v2a_scale")}
     out = graph.add("ProbeForward", model=ref(loader), file=GIVEN["file"], timestep=case["video_timestep"], **scales)
     saved = graph.save(ref(out))
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     return server.tensors(result, saved)
 
 
@@ -103,8 +102,7 @@ def test_the_core_samplers_run_the_same_loop_as_we_do(server, files, cfg):
     saved, x0 = graph.save(ref(out)), graph.save(ref(out, 1), "x0.safetensors")
     apart = graph.add("LTXVSeparateAVLatent", av_latent=ref(out))
     parts = [graph.save(ref(apart, i), f"part{i}.safetensors") for i in range(2)]
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     video, audio = headless(4, 4, Guidance(cfg))
     for node in (saved, x0):
         found = server.tensors(result, node)
@@ -121,8 +119,7 @@ def test_ksampler_runs(server, files, sampler_name):
     graph = Graph()
     given = graph.add("ProbeGiven", **GIVEN)
     saved = graph.save(ref(graph.ksampler(graph.model("mova_high"), given, sampler_name=sampler_name)))
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     found = server.tensors(result, saved)
     assert all(part.isfinite().all() for part in found.values())
 
@@ -134,8 +131,7 @@ def test_a_latent_survives_a_denoising_that_does_nothing(server, files):
     first = graph.ksampler(model, given)
     again = graph.ksampler(model, given, ref(first), steps=1, denoise=0.001)
     nodes = [graph.save(ref(node), f"{node}.safetensors") for node in (first, again)]
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     before, after = (server.tensors(result, node) for node in nodes)
     for modality in ("video", "audio"):
         assert error(after[modality], before[modality]) < 0.05
@@ -166,24 +162,12 @@ def test_easycache_skips_steps_of_both_modalities(server, files):
     given, model = graph.add("ProbeGiven", **GIVEN), graph.model("mova_high")
     cached = graph.add("EasyCache", model=model, reuse_threshold=3.0, start_percent=0.0, end_percent=1.0, verbose=False)
     nodes = [graph.save(ref(graph.ksampler(m, given, steps=8)), f"{m[0]}.safetensors") for m in (model, ref(cached))]
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     plain, skipped = (server.tensors(result, node) for node in nodes)
     for modality in ("video", "audio"):
         assert skipped[modality].shape == plain[modality].shape
         assert error(skipped[modality], plain[modality]) > 1e-6
     assert "EasyCache - skipped 0/8" not in server.log.read_text()
-
-
-def sampled(server, graph, *nodes):
-    saved = [graph.save(ref(node), f"{node}.safetensors") for node in nodes]
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
-    return [server.tensors(result, node) for node in saved]
-
-
-def differ(one, other):
-    return max(error(one[name], other[name]) for name in ("video", "audio"))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +177,7 @@ def test_patches_of_blocks_and_attention_take_effect(server, files, what, same):
     graph = Graph()
     given, model = graph.add("ProbeGiven", **GIVEN), graph.model("mova_high")
     patched = ref(graph.add("ProbePatch", model=model, what=what))
-    plain, found = sampled(server, graph, graph.ksampler(model, given), graph.ksampler(patched, given))
+    plain, found = made(server, graph, graph.ksampler(model, given), graph.ksampler(patched, given))
     assert (differ(plain, found) < 1e-6) == same
 
 
@@ -211,7 +195,7 @@ def test_a_wan_lora_changes_the_model_as_merging_it_would(server, files):
     given, model = graph.add("ProbeGiven", **GIVEN), graph.model("mova_high")
     with_lora = graph.add("LoraLoaderModelOnly", model=model, lora_name="wan.safetensors", strength_model=1.0)
     models = model, ref(with_lora), graph.model("merged")
-    plain, found, wanted = sampled(server, graph, *(graph.ksampler(m, given) for m in models))
+    plain, found, wanted = made(server, graph, *(graph.ksampler(m, given) for m in models))
     assert differ(found, wanted) < 1e-5 < 1e-3 < differ(found, plain)
 
 
@@ -220,7 +204,7 @@ def test_model_sampling_sd3_sets_the_shift(server, files):
     given, model = graph.add("ProbeGiven", **GIVEN), graph.model("mova_high")
     shifted = ref(graph.add("ModelSamplingSD3", model=model, shift=3.0))
     joint = graph.joint(model, given, steps=5, video_shift=3.0, audio_shift=3.0)
-    found, wanted = sampled(server, graph, graph.ksampler(shifted, given, steps=5), joint)
+    found, wanted = made(server, graph, graph.ksampler(shifted, given, steps=5), joint)
     assert differ(found, wanted) < 1e-5
 
 
@@ -234,5 +218,5 @@ def test_ksampler_advanced_runs_as_ksampler(server, files):
         "KSamplerAdvanced", model=model, latent_image=ref(given, 2), add_noise="enable",
         return_with_leftover_noise="disable", **conds, **settings, **stretch,
     )  # fmt: skip
-    found, wanted = sampled(server, graph, node, graph.ksampler(model, given, steps=4))
+    found, wanted = made(server, graph, node, graph.ksampler(model, given, steps=4))
     assert differ(found, wanted) < 1e-6

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from bring_packs import find_pack
-from client import Server
+from client import Server, ran
 from golden import error, joint_inputs
 from graphs import CONFIG, GIVEN, KIND, Graph, golden_model, numbers, ref
 from round_trip import Clip, apart, check_clip, convert_and_make_clip, converted
@@ -121,8 +121,7 @@ def sampled(server: Server, add, type_name: str, lora: bool = False, **settings)
     saved = [graph.save(ref(graph.ksampler(model, given)), "k.safetensors")]
     saved.append(graph.save(ref(graph.joint(model, given)), "j.safetensors"))
     about = graph.add("ProbeAbout", model=model)
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     assert result.outputs[about]["about"][0]["family"] == "MOVA"
     return [server.tensors(result, node) for node in saved]
 
@@ -163,8 +162,7 @@ def test_two_gguf_files_make_one_clip(gguf_server):
         high, low = (add(graph, file_name("gguf_q8_0", name)) for name in ("high", "low"))
         given = graph.add("ProbeGiven", **GIVEN)
         saved = graph.save(ref(graph.joint(high, given, model_low=low, boundary=0.8)))
-        result = gguf_server.run(graph.nodes)
-        assert result.error is None, result.error
+        result = ran(gguf_server, graph)
         results.append([gguf_server.tensors(result, saved)])
     assert furthest(*results) < 1e-5
 

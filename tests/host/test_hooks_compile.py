@@ -5,12 +5,11 @@ import os
 import time
 
 import client
-import conftest
 import pytest
 from bench import Bench, differ
-from graphs import ref, write_files
+from graphs import ref
 from inside import run_inside
-from packs import pack
+from packs import pack_server
 
 COMPILED = """
 import json
@@ -89,13 +88,8 @@ def compiling(host_place, tmp_path, monkeypatch):
     """A server that says in its log when something is compiled again; with the attention that graphics cards have."""
     monkeypatch.setenv("TORCH_LOGS", "recompiles")
     monkeypatch.setattr(client, "RUN_SECONDS", 1200)
-    server = client.Server(*host_place, tmp_path, "--use-pytorch-cross-attention")
-    server.add_pack("ComfyUI-KJNodes", pack("ComfyUI-KJNodes"))
-    server.add_pack("comfyui-mova", conftest.HERE.parents[1])
-    server.add_pack("probe", conftest.HERE / "probe")
-    write_files(server.base)
-    yield server.start()
-    server.stop()
+    with pack_server(host_place, tmp_path, "ComfyUI-KJNodes", arguments=["--use-pytorch-cross-attention"]) as server:
+        yield server
 
 
 @pytest.mark.skipif(not os.environ.get("MOVA_SLOW_TESTS"), reason="takes minutes: set MOVA_SLOW_TESTS=1")

@@ -2,7 +2,7 @@
 
 import json
 
-from inside import run_inside
+from inside import COMPILED, run_inside
 
 FAST_FP8 = """
 from dataclasses import asdict
@@ -61,45 +61,16 @@ def test_the_host_s_quantised_layers_leave_their_inputs_alone(host_place):
     assert "float8_e4m3fn" in tried and len(tried) >= 3
 
 
-COMPILED = """
-import json
-import comfy.ops
-from torch._dynamo.utils import counters
-from pack.nodes.host.model import HostModel
-from pack.mova import tiny
-
-torch.manual_seed(0)
-model = HostModel(tiny.CONFIG, torch.float32, "cpu", comfy.ops.manual_cast).eval()
-for parameter in model.parameters():
-    parameter.data.normal_(0, 0.05)
-# The host's guards: comfy_extras/nodes_torch_compile.py and comfy_api/torch_helpers.
-keep = {"guard_filter_fn": lambda guards: ["transformer_options" not in guard.name for guard in guards]}
-compiled = torch.compile(model, backend="eager", options=keep)
-
-
-def call(function, settings):
-    torch.manual_seed(1)
-    names = "audio_shift_ratio", "a2v_scale", "v2a_scale"
-    with torch.inference_mode():
-        return function(
-            [torch.randn(1, 16, 2, 4, 4), torch.randn(1, 128, 10)], torch.tensor([500.0]),
-            context=torch.ones(1, 7, 4096) * 0.1, control=None, transformer_options={},
-            condition=torch.ones(1, 20, 2, 4, 4), frame_rate=24.0, **dict(zip(names, settings)),
-        )
-
-
-graphs = []
-for settings in (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), (0.2, 0.5, 0.0), (0.2, 0.5, 0.0):
-    for found, wanted in zip(call(compiled, settings), call(model, settings)):
-        torch.testing.assert_close(found, wanted)
-    graphs.append(counters["stats"]["unique_graphs"])
-print(json.dumps(graphs))
+SETTINGS = """
+names = "audio_shift_ratio", "a2v_scale", "v2a_scale"
+values = (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), (0.2, 0.5, 0.0), (0.2, 0.5, 0.0)
+print(json.dumps(compile_counts({"frame_rate": 24.0, **dict(zip(names, these))} for these in values)))
 """
 
 
 def test_a_compiled_model_compiles_once_and_takes_new_settings(host_place):
     """The host drops the guards of all that is in transformer_options."""
-    first, second, third, fourth = json.loads(run_inside(host_place, COMPILED).splitlines()[-1])
+    first, second, third, fourth = json.loads(run_inside(host_place, COMPILED + SETTINGS).splitlines()[-1])
     assert 0 < first == second, "the second step compiles again"
     assert third == fourth
 

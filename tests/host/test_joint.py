@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from client import WebSocket
+from client import WebSocket, ran
 from golden import CASES, error, expected
 from graphs import GIVEN, KIND, Graph, headless, numbers, ref, to_model_scale
 from safetensors.torch import save_file
@@ -20,8 +20,7 @@ def latents(server, graph, *nodes):
     """Run, and return what these nodes, or (node, output), made: (video in the model's scale, audio) of each."""
     outputs = [ref(*node) if isinstance(node, tuple) else ref(node) for node in nodes]
     saved = [graph.save(output, f"{i}.safetensors") for i, output in enumerate(outputs)]
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     found = [server.tensors(result, node) for node in saved]
     return [(to_model_scale(part["video"]), part["audio"]) for part in found]
 
@@ -131,8 +130,7 @@ def test_other_changes_of_cfg_are_said_to_have_no_effect_where_they_have_none(se
     patched = ref(graph.add("ProbePatch", model=high, what=what))
     node = graph.joint(patched, given, model_low=low, **settings)
     graph.save(ref(node))
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     text = (
         "With bridge_cfg or audio_cfg, what is plugged into the model to change its cfg has no effect, unless it works "
         "on the result of guidance."
@@ -155,8 +153,7 @@ def test_progress_counts_the_steps_of_both_experts(server, files):
     given, high, low = both(graph)
     joint = graph.joint(high, given, model_low=low, steps=6)
     graph.save(ref(joint))
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     assert [(value, total) for node, value, total in result.progress if value and node == joint] == [
         (step, 6) for step in range(1, 7)
     ]
@@ -184,8 +181,7 @@ def test_a_kept_modality_comes_out_bit_for_bit_and_the_other_is_made(server, fil
     joint = graph.joint(high, given, ref(together), model_low=low, audio_shift=audio_shift)
     free = graph.joint(high, given, model_low=low, audio_shift=audio_shift)
     nodes = [graph.save(ref(node), f"{node}.safetensors") for node in (joint, free)]
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     found, unguided = (server.tensors(result, node) for node in nodes)
     other = {"video": "audio", "audio": "video"}[kept]
     assert torch.equal(found[kept], encoded[kept])
@@ -201,8 +197,7 @@ def test_a_time_range_is_kept_bit_for_bit(server, files, encoded):
     given, high, low = both(graph)
     source = graph.add("ProbeGivenLatent", file="range.safetensors")
     saved = graph.save(ref(graph.joint(high, given, ref(source), model_low=low)))
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     found = server.tensors(result, saved)
     assert torch.equal(found["video"][:, :, :2], encoded["video"][:, :, :2])
     assert torch.equal(found["audio"][:, :, :5], encoded["audio"][:, :, :5])
@@ -229,8 +224,7 @@ def test_a_batch_is_its_samples(server, files):
     given, high, low = both(graph)
     source = ref(graph.add("ProbeGivenLatent", file="two.safetensors"))
     saved = graph.save(ref(graph.joint(high, given, source, model_low=low)))
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     found = server.tensors(result, saved)
     assert found["video"].shape[0] == found["audio"].shape[0] == 2
     assert error(found["video"][0], found["video"][1]) > 0.01
@@ -241,8 +235,7 @@ def test_without_a_low_noise_expert_it_works_and_says_so_on_the_node(server, fil
     given, high, low = both(graph)
     node = graph.joint(high, given, seed=21)
     graph.save(ref(node))
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     text = "No low-noise expert is connected: the high-noise expert does all steps."
     assert result.notices == [(node, text)]
     assert f"[MOVA] {text}" in server.log.read_text()

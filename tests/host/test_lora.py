@@ -1,82 +1,28 @@
 """LoRAs on the host: what it makes of them is what merging them by hand makes, in every spelling and module."""
 
-import os
-
 import pytest
 import torch
-from client import refusal
-from golden import CASES, error, joint_inputs, joint_model
-from graphs import EXPERTS, GIVEN, KIND, Graph, golden_model, numbers, ref
-from safetensors.torch import save_file
+from bench import differ
+from client import ran
+from golden import CASES
+from graphs import EXPERTS, GIVEN, Graph, golden_model, numbers, ref
+from loras import (
+    AUDIO,
+    BRIDGE,
+    LAYERS,
+    LOW_RESOURCE,
+    VIDEO,
+    by_hand,
+    forwards,
+    halves,
+    loader,
+    merged,
+    pair,
+    spelling,
+    write,
+)
 
-VIDEO, AUDIO = "blocks.1.self_attn.q", "audio_dit.blocks.0.ffn.2"
-BRIDGE = "dual_tower_bridge.video_to_audio_conditioners.0.inner.v"
-LAYERS = (VIDEO, AUDIO, BRIDGE)
 MODULATION, UP = "blocks.0.modulation", numbers("modulation", 1, 2)
-TIME = 700.0
-
-
-def pair(layer, seed="", rank=4):
-    rows, columns = golden_model("high").state_dict()[f"{layer}.weight"].shape
-    return numbers(f"{layer}{seed}a", rank, columns) / 16, numbers(f"{layer}{seed}b", rows, rank) / 2
-
-
-def write(files, name, tensors):
-    path = files / "models/loras" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".safetensors":
-        save_file({key: value.clone() for key, value in tensors.items()}, path)
-    else:
-        torch.save(tensors, path)
-    return name
-
-
-def halves(layer, key, down=".lora_A.weight", up=".lora_B.weight", seed=""):
-    a, b = pair(layer, seed)
-    return {key + down: a, key + up: b}
-
-
-@torch.no_grad()
-def by_hand(expert, changes):
-    """One forward of our own model with updates added to its weights."""
-    state = golden_model(expert).state_dict()
-    model = joint_model(KIND, EXPERTS[expert])
-    model.load_state_dict(state | {name: state[name] + update for name, update in changes.items()})
-    given = joint_inputs(KIND)
-    time = torch.tensor([TIME])
-    return dict(zip(("video", "audio"), model(given["video"], given["audio"], time, time, given["text"]), strict=True))
-
-
-def merged(*layers, strength=1.0, scale=1.0, seed=""):
-    changes = {}
-    for layer in layers:
-        down, up = pair(layer, seed)
-        changes[f"{layer}.weight"] = strength * scale * (up @ down)
-    return changes
-
-
-def differ(one, other):
-    return max(error(one[name], other[name]) for name in ("video", "audio"))
-
-
-def loader(graph, name, high=None, low=None, video=1.0, audio=1.0, bridge=1.0):
-    models = {slot: model for slot, model in (("model_high", high), ("model_low", low)) if model is not None}
-    strengths = {"strength_video": video, "strength_audio": audio, "strength_bridge": bridge}
-    return graph.add("MOVALoraLoader", lora_name=name, **models, **strengths)
-
-
-def forwards(server, graph, *models, report=None):
-    """The forward of each model, and the report of a loader."""
-    scales = {"a2v_scale": 1.0, "v2a_scale": 1.0}
-    saved = []
-    for i, model in enumerate(models):
-        out = graph.add("ProbeForward", model=model, file=GIVEN["file"], timestep=TIME, **scales)
-        saved.append(graph.save(ref(out), f"lora{i}.safetensors"))
-    shown = graph.add("PreviewAny", source=ref(report, 2)) if report else None
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
-    found = [server.tensors(result, node) for node in saved]
-    return [*found, result.outputs[shown]["text"][0]] if report else found
 
 
 @pytest.fixture(scope="module")
@@ -87,16 +33,6 @@ def plain(server, files):
     return {"high": high, "low": low}
 
 
-# name of the file, {key: tensor} in that spelling, the layers that it changes in each expert
-def spelling(key, down=".lora_A.weight", up=".lora_B.weight", layers=LAYERS, flat=False):
-    tensors = {}
-    for layer in layers:
-        name = layer.replace(".", "_") if flat else layer
-        tensors |= halves(layer, (key if layer == VIDEO else key.replace("video_dit.", "")) + name, down, up)
-    return tensors
-
-
-LOW_RESOURCE = {"lora_state_dict": spelling("video_dit.", ".lora_A", ".lora_B"), "rank": 4, "alpha": 4.0}
 SPELLINGS = {
     # file: (contents, whether the core loader's LoraLoaderModelOnly applies it, too)
     "accelerate/lora_weights.pt": (spelling("video_dit."), False),
@@ -272,16 +208,6 @@ def test_weights_in_fp8_are_patched(server, files, plain):
     assert differ(found, wanted) < 2 * differ(without, plain["high"])
 
 
-def test_a_trainer_s_files_can_be_chosen_and_its_settings_cannot(server, files):
-    write(files, "run/step-10/lora_weights.pt", LOW_RESOURCE)
-    write(files, "run/step-10/lora_config.pt", {"rank": 16, "alpha": 16.0})
-    info = server.get_json("/object_info/MOVALoraLoader")["MOVALoraLoader"]
-    kind, *rest = info["input"]["required"]["lora_name"]
-    options = kind if isinstance(kind, list) else rest[0]["options"]
-    assert os.path.join("run", "step-10", "lora_weights.pt") in options
-    assert not any(name.endswith("lora_config.pt") for name in options)
-
-
 def test_a_file_name_can_come_from_another_node(server, files, plain):
     name = write(files, "linked.safetensors", halves(VIDEO, f"diffusion_model.{VIDEO}"))
     graph, before = Graph(), len(server.logged())
@@ -290,39 +216,6 @@ def test_a_file_name_can_come_from_another_node(server, files, plain):
     (found,) = forwards(server, graph, ref(loader(graph, switch, graph.model("mova_high"))))
     assert differ(found, by_hand("high", merged(VIDEO))) < 1e-5
     assert "NoneType" not in server.logged()[before:]
-
-
-class Hostile:
-    def __init__(self, target):
-        self.target = target
-
-    def __reduce__(self):
-        return os.mkdir, (self.target,)
-
-
-def test_what_cannot_be_right_is_refused_in_one_sentence(server, files, tmp_path):
-    def refused(name, high="mova_high", low=None):
-        graph = Graph()
-        models = [graph.model(model) if model else None for model in (high, low)]
-        node = loader(graph, name, *models)
-        graph.add("PreviewAny", source=ref(node, 2))
-        return refusal(server, graph)
-
-    other = write(files, "flux.safetensors", halves(VIDEO, "transformer.single_transformer_blocks.0.attn.to_q"))
-    assert "flux.safetensors is a LoRA for another model: MOVA has no layers as in" in refused(other)
-    bent = write(
-        files, "bent.safetensors", {f"{VIDEO}.lora_A": torch.zeros(2, 99), f"{VIDEO}.lora_B": torch.zeros(256, 2)}
-    )
-    message = refused(bent)
-    assert f"'{VIDEO}.lora_A' is for a weight of [256, 99], but that of {VIDEO} is [256, 256]" in message
-    hostile = write(files, "hostile.pt", {"x": Hostile(str(tmp_path / "owned"))})
-    assert "refused because loading a pickle can run any code" in refused(hostile)
-    assert not (tmp_path / "owned").exists()
-    low = write(files, "low.pt", halves(VIDEO, f"video_dit_2.{VIDEO}"))
-    assert "low.pt is for the other expert; connect that one, to model_low." in refused(low)
-    assert "Nothing is connected to model_high or model_low" in refused(low, None)
-    assert "The model in model_high is WAN21, not MOVA" in refused(low, "wan")
-    assert "The model in model_low is the high-noise expert" in refused(low, None, "mova_high")
 
 
 def test_what_is_left_out_is_named(server, files, plain):
@@ -353,7 +246,6 @@ def test_joint_sampler_runs_with_both_outputs(server, files, plain):
         graph.save(ref(graph.joint(high, given, model_low=low)), f"{i}.safetensors")
         for i, (high, low) in enumerate([(ref(node), ref(node, 1)), models])
     ]
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     with_lora, without = (server.tensors(result, node) for node in saved)
     assert differ(with_lora, without) > 1e-3

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from bring_packs import PINS
+from client import ran
 from compatibility import assert_golden
 from golden import drawn
 from graphs import CONFIG, GIVEN, Graph, ref
@@ -28,8 +29,7 @@ def made(server, sample):
     """The latents of a workflow; `sample(graph, given)` is the output that it ends with."""
     graph = Graph()
     saved = graph.save(sample(graph, graph.add("ProbeGiven", **GIVEN)))
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     return server.tensors(result, saved)
 
 

@@ -6,8 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
-from client import Server
-from conftest import HERE
+from client import ran
 from golden import error, joint_model
 from graphs import (
     AUDIO_CONFIG,
@@ -19,13 +18,13 @@ from graphs import (
     numbers,
     ref,
     released_audio_vae,
-    write_files,
-    write_part,
 )
 from inside import run_inside
+from packs import pack_server
 from safetensors.torch import save_file
 
 from mova import quantize
+from mova.tiny import write_part
 
 FILES = {"high_noise": "mova_high.safetensors", "low_noise": "mova_low.safetensors", "weight_dtype": "default"}
 FOLDER = {**FILES, "high_noise": "MOVA-golden", "low_noise": "MOVA-golden"}
@@ -38,16 +37,10 @@ EVALUATION = re.compile(r"\[devices\] (\S+) evaluates (\d+) with (\d+)")
 @pytest.fixture(scope="module")
 def devices(host_place, tmp_path_factory):
     """A server with three devices."""
-    server = Server(*host_place, tmp_path_factory.mktemp("devices"))
-    server.add_pack("comfyui-mova", HERE.parents[1])
-    server.add_pack("probe", HERE / "probe")
-    (server.base / "custom_nodes/three_devices_pack.py").symlink_to(HERE / "three_devices_pack.py")
-    write_files(server.base)
-    write_quantised(server.base / "models/diffusion_models")
-    write_loras(server.base / "models/loras")
-    server.start()
-    yield server
-    server.stop()
+    with pack_server(host_place, tmp_path_factory.mktemp("devices"), own=["three_devices_pack.py"]) as server:
+        write_quantised(server.base / "models/diffusion_models")
+        write_loras(server.base / "models/loras")
+        yield server
 
 
 def write_quantised(folder):
@@ -86,8 +79,7 @@ def run(server, graph, node):
     """What was made, and who evaluated: (device, batch, model) for each time."""
     saved = graph.save(ref(node))
     before = len(server.logged())
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error + "".join(result.traceback)
+    result = ran(server, graph)
     return server.tensors(result, saved), EVALUATION.findall(server.logged()[before:])
 
 
@@ -202,7 +194,7 @@ for one, same in zip(patcher.model.parameters(), other.model.parameters(), stric
 
 def test_the_audio_vae_can_be_made_anew_for_another_device(host_place, tmp_path):
     """As Select VAE Device does, which takes graphics cards only."""
-    write_part(tmp_path / "audio_vae", released_audio_vae().state_dict(), AUDIO_CONFIG)
+    write_part(tmp_path / "audio_vae", AUDIO_CONFIG, released_audio_vae().state_dict())
     run_inside(host_place, f"FILE = {str(tmp_path / 'audio_vae')!r}\n" + AUDIO_VAE)
 
 

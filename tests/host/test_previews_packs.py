@@ -6,6 +6,7 @@ from io import BytesIO
 
 import pytest
 import torch
+from client import ran
 from graphs import GIVEN, Graph, ref
 from packs import pack_server
 from PIL import Image
@@ -74,8 +75,7 @@ def test_kjnodes_preview_override_keeps_all_frames_and_all_steps(server, sample)
     latent = ref(sample(graph, given, model))
     kept = graph.add("GetPreviewOverrideFramesKJ", model=model, after_sample=latent)
     shown = graph.add("PreviewImage", images=ref(kept))
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     assert len(result.outputs[shown]["images"]) == 4, "a picture for each step"
     sent = [data for kind, data in result.others if kind == "kj_preview_override" and data.get("mime") == "image/webp"]
     assert sent, "no animation was sent"
@@ -92,8 +92,7 @@ def test_res4lyf_samplers_run_in_the_joint_sampler_with_previews(server, name, e
     models = graph.model("mova_high"), graph.model("mova_low")
     made = graph.joint(models[0], given, model_low=models[1], sampler=sampler, steps=6)
     saved = graph.save(ref(made))
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     assert result.previews and result.progress[-1][1:] == (6, 6)
     tensors = server.tensors(result, saved)
     assert all(part.isfinite().all() and part.std() > 0.05 for part in tensors.values())
@@ -106,8 +105,7 @@ def test_res4lyf_without_added_noise_makes_what_euler_makes(server):
         if more:
             more["sampler"] = ref(graph.add("ClownSampler_Beta", **more["sampler"]))
         saved = graph.save(ref(graph.joint(graph.model("mova_high"), given, steps=6, cfg=2.0, **more)))
-        result = server.run(graph.nodes)
-        assert result.error is None, result.error
+        result = ran(server, graph)
         return server.tensors(result, saved)
 
     plain, found = made(), made(sampler={"eta": 0.0, "sampler_name": "linear/euler", "seed": 1, "bongmath": False})

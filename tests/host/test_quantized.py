@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 import torch
+from client import made
 from golden import joint_model
 from graphs import CONFIG, EXPERTS, GIVEN, KIND, Graph, numbers, ref
 from safetensors.torch import load_file, save_file
@@ -58,13 +59,6 @@ def apart(one, other):
     return max(float((one[n] - other[n]).norm() / other[n].norm()) for n in ("video", "audio"))
 
 
-def run(server, graph, *nodes):
-    saved = [graph.save(ref(node), f"{node}.safetensors") for node in nodes]
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
-    return [server.tensors(result, node) for node in saved]
-
-
 def test_the_core_loader_and_sampler_run_it_as_the_model_that_we_decode(server, host_place, format_name):
     graph = Graph()
     given, model = graph.add("ProbeGiven", **GIVEN), graph.model(f"{format_name}_high")
@@ -77,7 +71,7 @@ def test_the_core_loader_and_sampler_run_it_as_the_model_that_we_decode(server, 
         return
     plain = graph.ksampler(graph.model("mova_high"), given)
     decoded = graph.ksampler(graph.model(f"{format_name}_decoded"), given)
-    found, wanted, exact = run(server, graph, node, decoded, plain)
+    found, wanted, exact = made(server, graph, node, decoded, plain)
     assert apart(found, wanted) < TOLERANCE[format_name]
     assert apart(found, exact) > 1e-3  # it is quantised
 
@@ -91,7 +85,7 @@ def test_our_loader_takes_it_as_it_is(server, host_place, written):
         for weight_dtype in ("default", "fp8_e4m3fn"):
             names = {expert: f"{format_name}_{expert.removesuffix('_noise')}.safetensors" for expert in PARTS}
             models.append(ref(graph.add("MOVAModelLoader", **names, weight_dtype=weight_dtype)))
-        wanted, *found = run(server, graph, *(graph.ksampler(model, given, steps=2) for model in models))
+        wanted, *found = made(server, graph, *(graph.ksampler(model, given, steps=2) for model in models))
         assert [apart(one, wanted) for one in found] == [0.0, 0.0, 0.0], format_name
 
 
@@ -103,7 +97,7 @@ def test_both_experts_run_in_the_joint_sampler(server, host_place, written):
         loader = graph.add("MOVAModelLoader", **names, weight_dtype="default")
         joint = graph.joint(ref(loader), given, model_low=ref(loader, 1))
         plain = graph.joint(graph.model("mova_high"), given, model_low=graph.model("mova_low"))
-        found, exact = run(server, graph, joint, plain)
+        found, exact = made(server, graph, joint, plain)
         assert 1e-3 < apart(found, exact) < 0.3, format_name
 
 
@@ -146,7 +140,7 @@ def test_a_lora_on_quantised_weights_is_about_that_on_decoded_ones(server, host_
                 graph.add("LoraLoaderModelOnly", model=model, lora_name="quantised.safetensors", strength_model=1.0)
             )
             results += [graph.ksampler(with_lora, given), graph.ksampler(model, given)]
-        found, _, wanted, without = run(server, graph, *results)
+        found, _, wanted, without = made(server, graph, *results)
         assert apart(found, wanted) < 0.5 * apart(without, wanted), format_name
 
 

@@ -10,98 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from graphs import GIVEN, Graph, ref, write_files
-
-PACK = '''
-import comfy.model_management as host
-import torch
-from comfy.patcher_extension import CallbacksMP
-
-DEVICE = torch.device("cpu", 0)
-capacity = 0  # bytes that the weights may take on the device
-watched, events = {}, []
-
-
-def room(free):
-    taken = sum(entry.model_loaded_memory() for entry in host.current_loaded_models) if free else 0
-    return int(host.minimum_inference_memory() + capacity - taken)
-
-
-def figure(real, free):
-    def of(dev=None, torch_too=False, **named):
-        if dev not in (None, DEVICE):
-            return real(dev, torch_too, **named)
-        return (room(free), room(free)) if torch_too or any(named.values()) else room(free)
-
-    return of
-
-
-host.get_free_memory = figure(host.get_free_memory, free=True)
-host.get_total_memory = figure(host.get_total_memory, free=False)
-host.get_torch_device = lambda: DEVICE
-on_cpu = host.is_device_cpu
-host.is_device_cpu = lambda device: device != DEVICE and on_cpu(device)
-host.vram_state = host.VRAMState.NORMAL_VRAM
-
-
-def note(word, name):
-    events.append([word, name, {name: patcher.loaded_size() for name, patcher in watched.items()}])
-
-
-def watch(name, patcher):
-    watched[name] = patcher
-    patcher.add_callback(CallbacksMP.ON_LOAD, lambda *_: note("load", name))
-    # The host also detaches a model that it keeps loaded: then not all is taken back.
-    patcher.add_callback(CallbacksMP.ON_DETACH, lambda _, everything: everything and note("unload", name))
-    patcher.model.diffusion_model.register_forward_pre_hook(lambda *_: note("step", name))
-
-
-class Watch:
-    """Passes both experts on, as they are, and notes what the host does with them."""
-
-    CATEGORY = "tests"
-    FUNCTION = "run"
-    RETURN_TYPES = ("MODEL", "MODEL")
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"high": ("MODEL",), "low": ("MODEL",), "experts": ("FLOAT", {})}}
-
-    @classmethod
-    def IS_CHANGED(cls, **_):
-        return float("nan")
-
-    def run(self, high, low, experts):
-        global capacity
-        for name, patcher in (("high", high), ("low", low)):
-            if watched.get(name) is not patcher:
-                watch(name, patcher)
-        if capacity != int(experts * high.model_size()):
-            host.unload_all_models()  # another device: nothing is on it yet
-            capacity = int(experts * high.model_size())
-        events.clear()
-        return high, low
-
-
-class Report:
-    """What has happened in this run."""
-
-    CATEGORY = "tests"
-    FUNCTION = "run"
-    RETURN_TYPES = ()
-    OUTPUT_NODE = True
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"latent": ("LATENT",)}}
-
-    def run(self, latent):
-        sizes = [patcher.model_size() for patcher in watched.values()]
-        return {"ui": {"events": list(events), "sizes": sizes}}
-
-
-NODE_CLASS_MAPPINGS = {"ResidencyWatch": Watch, "ResidencyReport": Report}
-'''
+from client import ran
+from graphs import GIVEN, Graph, ref
+from packs import pack_server
 
 HIGH_STEPS, LOW_STEPS = 2, 3
 
@@ -109,17 +20,8 @@ HIGH_STEPS, LOW_STEPS = 2, 3
 @pytest.fixture(scope="module")
 def device(host_place, tmp_path_factory):
     """A server whose device has the memory that a workflow says."""
-    from client import Server
-    from conftest import HERE
-
-    server = Server(*host_place, tmp_path_factory.mktemp("residency"))
-    server.add_pack("comfyui-mova", HERE.parents[1])
-    server.add_pack("probe", HERE / "probe")
-    (server.base / "custom_nodes/device.py").write_text(PACK)
-    write_files(server.base)
-    server.start()
-    yield server
-    server.stop()
+    with pack_server(host_place, tmp_path_factory.mktemp("residency"), own=["residency_pack.py"]) as server:
+        yield server
 
 
 @dataclass(frozen=True)
@@ -142,8 +44,7 @@ def run(server, experts, seed=1):
     settings = {"seed": seed, "steps": HIGH_STEPS + LOW_STEPS, "cfg": 1.0}
     made = graph.joint(ref(watch, 0), given, model_low=ref(watch, 1), **settings)
     report, saved = graph.add("ResidencyReport", latent=ref(made)), graph.save(ref(made))
-    result = server.run(graph.nodes)
-    assert result.error is None, result.error
+    result = ran(server, graph)
     (size,) = set(result.outputs[report]["sizes"])  # the two experts are of the same size
     events = [Event(what, expert, **loaded) for what, expert, loaded in result.outputs[report]["events"]]
     return events, size, server.tensors(result, saved)

@@ -1,0 +1,101 @@
+"""What the Run button does, and what the page then tells; in a real browser, as test_browser."""
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from PIL import Image
+from small_workflows import NAMES
+
+VIDEO = """before => {
+  const video = document.querySelector("video[src*='filename=MOVA_']")
+  return video && video.src !== before && video.readyState >= 2 && {error: video.error?.message ?? null,
+    duration: video.duration, size: [video.videoWidth, video.videoHeight], src: video.src}
+}"""
+PLAY = """async () => {
+  const video = document.querySelector("video[src*='filename=MOVA_']")
+  Object.assign(video, {muted: true, loop: false})
+  await video.play()
+  await new Promise(done => { video.onended = done; setTimeout(done, 3000) })
+  return video.currentTime
+}"""
+
+
+def run_and_play(tab, size, before=None):
+    """The address of the clip that a press of Run puts on the page; `before` is the last one's."""
+    with tab.page.expect_response("**/api/prompt") as answer:
+        tab.press_run()
+    assert answer.value.json()["node_errors"] == {}
+    video = tab.page.wait_for_function(VIDEO, arg=before, timeout=60_000).json_value()
+    source = video.pop("src")
+    assert video == {"error": None, "duration": pytest.approx(9 / 24, abs=0.03), "size": size}
+    assert tab.ask(PLAY) == pytest.approx(9 / 24, abs=0.03)
+    return source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_run_button_makes_a_clip_that_plays_in_the_page(tab, name):
+    tab.open_template(name)
+    tab.make_small()
+    source = run_and_play(tab, [96, 64] if name == "sound_for_a_video" else [48, 32])  # given frames stay as they were
+    (file,) = parse_qs(urlsplit(source).query)["filename"]
+    tab.press_assets()
+    tab.page.get_by_text(file.removesuffix(".mp4")).first.wait_for()
+    tab.press_assets()
+
+
+KEPT = """() => app.graph._nodes.filter(n => n.type === 'MOVALoadConditioning').map(n => n.widgets[0].options.values)"""
+CHOOSE = """files => app.graph._nodes.filter(n => n.type === 'MOVALoadConditioning').forEach(
+  (n, i) => { n.widgets[0].value = files[i] })"""
+
+
+def test_after_its_first_clip_low_memory_does_without_the_text_encoder_as_its_note_says(tab):
+    tab.open_template("low_memory")
+    tab.make_small()
+    before = run_and_play(tab, [48, 32])
+    tab.view(0.5)
+    tab.page.keyboard.press("r")
+    folder = tab.server.base / "output/conditioning"
+    files = [f"conditioning/{max(folder.glob(f'{name}_*')).name} [output]" for name in ("positive", "negative")]
+    tab.page.wait_for_function(f"files => ({KEPT})().every((list, i) => list.includes(files[i]))", arg=files)
+    tab.ask(CHOOSE, files)
+    tab.draw_frame("2a")
+    tab.page.keyboard.press("Control+m")
+    run_and_play(tab, [48, 32], before)
+    (run,) = tab.server.get_json("/history?max_items=1").values()
+    sent = {node["class_type"]: node["inputs"] for node in run["prompt"][2].values()}
+    assert not {"ProbeClip", "MOVATextEncode", "MOVASaveConditioning"} & set(sent)
+    assert sent["MOVALoadConditioning"] == {"file": files[1]}
+
+
+def test_what_a_node_says_stands_on_it(tab):
+    Image.linear_gradient("L").resize((72, 128)).save(tab.server.base / "input/upright.png")
+    tab.open_template("lora")
+    tab.make_small(LoadImage={"image": "upright.png"})
+    tab.ask(
+        "() => { const n = app.graph._nodes.find(n => n.type === 'MOVAJointSampler');"
+        " n.disconnectInput(n.inputs.findIndex(i => i.name === 'model_low')) }"
+    )
+    tab.view(0.6)
+    tab.press_run()
+    for text in ("No low-noise expert is connected", "62% of the first picture (72 x 128) is cropped away"):
+        tab.page.get_by_text(text).wait_for()
+    told = tab.ask("() => app.graph._nodes.find(n => n.type === 'MOVALoraLoader').widgets.at(-1).value")
+    assert "small.safetensors" in told
+    report = tab.ask("() => app.graph._nodes.find(n => n.type === 'PreviewAny').widgets.map(w => w.value)")
+    assert told in report
+
+
+def test_a_wrong_model_is_told_in_the_error_panel(tab):
+    tab.open_template("image_to_video_and_sound")
+    tab.make_small(MOVAModelLoader={"high_noise": "wan.safetensors"})
+    tab.press_run()
+    told = tab.page.get_by_text("wan.safetensors is not a MOVA file").first
+    details = tab.page.get_by_test_id("error-overlay-see-errors")  # not there if the panel of errors is open already
+    for _ in range(60):
+        if told.is_visible():
+            break
+        if details.is_visible():
+            details.click()
+        tab.page.wait_for_timeout(500)
+    assert "choose an expert of MOVA." in told.inner_text()
+    tab.complaints.clear()  # the page logs what the server told it
