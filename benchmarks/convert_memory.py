@@ -69,8 +69,8 @@ def measure(source: Path, models: Path, part: str, dtype: str, largest: int, ver
 
 def write_sparse(root: Path, layers: int | None = None) -> dict[str, int]:
     """A folder laid out like the release, without data on disk. Returns the largest tensor's bytes, by part."""
-    from mova import video_vae
-    from mova.tiny import write_json
+    from mova.model import video_vae
+    from mova.tools.tiny import write_json
 
     manifest = json.loads(MANIFEST.read_text(encoding="utf-8"))
     configs: dict[str, dict[str, Any]] = manifest["config"]
@@ -106,7 +106,7 @@ def shorten(configs: dict[str, dict[str, Any]], tensors: dict[str, Shapes], laye
 
 
 def umt5_tensors(root: Path) -> Shapes:
-    from mova import text
+    from mova.model import text
 
     expected = text.expected_tensors(root / "text_encoder")
     return {name: shape for name, shape in expected.items() if name != "encoder.embed_tokens.weight"}

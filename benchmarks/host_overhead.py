@@ -40,7 +40,7 @@ def load_pack() -> tuple[type, Any]:
     if not asyncio.run(nodes.load_custom_node(str(PACK))):
         raise SystemExit("ComfyUI did not take the pack.")
     sampler = nodes.NODE_CLASS_MAPPINGS["MOVAJointSampler"]
-    return sampler, sys.modules[sampler.__module__.removesuffix("nodes.sampling") + "mova.config"]
+    return sampler, sys.modules[sampler.__module__.removesuffix("nodes.sampling") + "mova.model.config"]
 
 
 def sizes(config: Any, width: int, layers: int) -> Any:

@@ -24,8 +24,8 @@ from client import Server, find_comfyui
 from graphs import CONFIG, GIVEN, Graph, ref, write_files, write_part
 
 from mova import JointModel, MovaConfig
-from mova.checkpoint import open_weights
-from mova.convert import convert
+from mova.checkpoint.weights import open_weights
+from mova.convert.run import convert
 
 PARTS = ("video_dit", "video_dit_2", "audio_dit", "dual_tower_bridge")
 NAME = "RAM"

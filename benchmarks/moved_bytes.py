@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mova import PRESETS
-from mova.config import Preset
-from mova.kernels import Kernels
+from mova.model.config import Preset
+from mova.model.kernels import Kernels
 
 # fmt: off
 VIEWS = {
@@ -67,7 +67,7 @@ class MovedBytes(TorchDispatchMode):
 def kernels_called(name: str) -> Kernels:
     if name == "torch":
         return Kernels()
-    from mova.triton_kernels import in_one_pass
+    from mova.model.triton_kernels import in_one_pass
 
     return Kernels(norm_and_rotate_=in_one_pass())
 

@@ -25,12 +25,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from mova import JointModel, MovaConfig
-from mova.config import BridgeConfig, TowerConfig
-from mova.guidance import Guidance, guided
-from mova.quantize import FORMATS, format_of
-from mova.quantize_formats import Format
-from mova.sampling import euler
-from mova.schedule import sigmas
+from mova.checkpoint.formats import Format
+from mova.checkpoint.quantize import FORMATS, format_of
+from mova.model.config import BridgeConfig, TowerConfig
+from mova.sampling.euler import euler
+from mova.sampling.guidance import Guidance, guided
+from mova.sampling.schedule import sigmas
 
 SIZES = MovaConfig(
     TowerConfig(1024, 36, 2816, 16, 512, 8, 6, (1, 2, 2)),

@@ -23,8 +23,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "host")]
 from launch import OPERATORS
 
 from mova import JointModel, MovaConfig
-from mova.config import BridgeConfig, TowerConfig
-from mova.pipeline import Runtime, layers_for
+from mova.clip.pipeline import Runtime, layers_for
+from mova.model.config import BridgeConfig, TowerConfig
 
 
 def load_diffsynth() -> Any:

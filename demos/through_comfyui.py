@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "host")]
 from client import Server, find_comfyui
 
-from mova import text
-from mova.convert import convert
-from mova.folder import Checkpoint, open_checkpoint
+from mova.checkpoint.release import Checkpoint, open_checkpoint
+from mova.convert.run import convert
+from mova.model import text
 
 __all__ = ["find_comfyui", "make_clip"]
 

@@ -5,25 +5,25 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config import PRESETS, AudioVAEConfig, MovaConfig
 from .errors import Cancelled, MovaError
+from .model.config import PRESETS, AudioVAEConfig, MovaConfig
 
 __all__ = ["PRESETS", "AudioVAE", "AudioVAEConfig", "Cancelled", "JointModel", "MovaConfig", "MovaError", "schedule"]
 
 if TYPE_CHECKING:
     __version__: str
-    from . import schedule
-    from .audio_vae import AudioVAE
-    from .joint import JointModel
+    from .model.audio_vae import AudioVAE
+    from .model.joint import JointModel
+    from .sampling import schedule
 else:
-    MODULES = {"AudioVAE": ".audio_vae", "JointModel": ".joint"}
+    MODULES = {"AudioVAE": ".model.audio_vae", "JointModel": ".model.joint"}
 
     def __getattr__(name: str) -> object:
         """What needs torch, imported when it is first used: torch takes a second, which --help should not."""
         if name == "__version__":
             return version()
         if name == "schedule":
-            return import_module(".schedule", __name__)
+            return import_module(".sampling.schedule", __name__)
         if name in MODULES:
             return getattr(import_module(MODULES[name], __name__), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -146,10 +146,10 @@ def parser() -> argparse.ArgumentParser:
 def run_generate(options: argparse.Namespace) -> None:
     """Check everything, then load, generate and write."""
     # Imported here: these take seconds, which --help should not.
-    from . import media, pipeline
-    from .conditioning import crop_notice
-    from .contact_sheet import write_contact_sheet
-    from .folder import open_checkpoint
+    from .checkpoint.release import open_checkpoint
+    from .clip import media, pipeline
+    from .clip.contact_sheet import write_contact_sheet
+    from .sampling.conditioning import crop_notice
 
     quiet_libraries()
     media.check_output(options.out)
@@ -198,9 +198,9 @@ def quiet_libraries() -> None:
 
 def request_from(options: argparse.Namespace) -> Any:
     """The options as a pipeline.Request, with the pictures read."""
-    from . import media
-    from .guidance import Guidance
-    from .pipeline import Request
+    from .clip import media
+    from .clip.pipeline import Request
+    from .sampling.guidance import Guidance
 
     same = ("prompt", "negative_prompt", "text_only_frame", "width", "height", "frames", "fps", "steps", "seed")
     values = {
@@ -237,7 +237,7 @@ class Progress:
 
 def run_convert(options: argparse.Namespace) -> None:
     """Write the files; what was left out or kept is said."""
-    from .convert import convert
+    from .convert.run import convert
 
     with ByteProgress() as progress:
         request = (options.source, options.destination, options.dtype, options.name, options.parts, options.verify)
@@ -246,7 +246,7 @@ def run_convert(options: argparse.Namespace) -> None:
 
 def run_download(options: argparse.Namespace) -> None:
     """Write the files of a release on the hub; what was left out or kept is said."""
-    from .download import download
+    from .download.run import download
 
     with ByteProgress() as progress:
         request = (options.name, options.destination, options.dtype, options.parts, options.verify, progress)
@@ -296,14 +296,14 @@ class ByteProgress:
 
 
 def run_info(options: argparse.Namespace) -> None:
-    from .info import describe
+    from .tools.info import describe
 
     for line in describe(options.path):
         print(line)
 
 
 def run_tiny(options: argparse.Namespace) -> None:
-    from .tiny import write_tiny
+    from .tools.tiny import write_tiny
 
     write_tiny(options.folder, seed=options.seed)
     print(f"{options.folder}: a small MOVA checkpoint with random weights")

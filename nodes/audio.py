@@ -7,9 +7,9 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..mova.conditioning import audio_samples
+from ..mova.sampling.conditioning import audio_samples
 from . import released
-from .checks import audio_of, check_audio, check_audio_vae, check_clip_size, size_fault
+from .host.checks import audio_of, check_audio, check_audio_vae, check_clip_size, size_fault
 from .host.resample import resample
 from .inputs import fps_input, length_input
 
@@ -32,7 +32,7 @@ class MOVAAudioVAELoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, vae_name: str) -> io.NodeOutput:
-        from .audio_vae import load
+        from .host.audio_vae import load
 
         if vae_name in released.parts("audio_vae"):
             return io.NodeOutput(load(released.path(vae_name)))

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor
 
-from ..mova.conditioning import (
+from ..mova.sampling.conditioning import (
     SPATIAL_STRIDE,
     TEXT_ONLY_FRAMES,
     audio_latents,
@@ -15,10 +15,10 @@ from ..mova.conditioning import (
     image_condition,
     latent_frames,
 )
-from . import notice
-from .checks import check_clip_size, check_images, check_video_vae, size_fault, video_vae_notice
+from .host import notice
+from .host.checks import check_clip_size, check_images, check_video_vae, size_fault, video_vae_notice
+from .host.latent_format import AUDIO_CHANNELS, VIDEO_CHANNELS, AudioVideoLatent
 from .inputs import fps_input, length_input, side_input
-from .latent_format import AUDIO_CHANNELS, VIDEO_CHANNELS, AudioVideoLatent
 
 
 def to_picture(images: Tensor) -> Image.Image:

@@ -4,7 +4,7 @@ import torch
 from comfy_api.latest import io
 
 from ..mova import MovaError
-from .checks import check_batches, latent_parts, mask_for
+from .host.checks import check_batches, latent_parts, mask_for
 from .host.nested import AudioVideoLatent, from_file
 
 

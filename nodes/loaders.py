@@ -14,11 +14,12 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..mova import MovaError, strict_json
-from ..mova.checkpoint import PICKLES, open_weights, read_header, read_json
-from ..mova.folder import EXPERTS
-from ..mova.hub_record import check_one_release
+from ..mova.checkpoint.hub_record import check_one_release
+from ..mova.checkpoint.release import EXPERTS
+from ..mova.checkpoint.weights import PICKLES, open_weights, read_header, read_json
 from ..mova.shorten import short
-from . import notice, released
+from . import released
+from .host import notice
 from .host.family import CONFIG_PARTS, MovaFamily
 
 NONE = "none"

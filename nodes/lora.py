@@ -13,15 +13,15 @@ import torch
 from comfy_api.latest import io
 
 from ..mova import JointModel, MovaConfig, MovaError
-from ..mova.checkpoint import expected_shapes
-from ..mova.folder import EXPERTS, JOINT
-from ..mova.lora import Lora, LoraFile, read_lora
-from ..mova.lora_files import CONFIGS
-from ..mova.lora_fit import fit, update
-from ..mova.lora_names import ALPHA, BARE
+from ..mova.checkpoint.release import EXPERTS, JOINT
+from ..mova.checkpoint.weights import expected_shapes
+from ..mova.lora.file import CONFIGS
+from ..mova.lora.fit import fit, update
+from ..mova.lora.names import ALPHA, BARE
+from ..mova.lora.reading import Lora, LoraFile, read_lora
 from ..mova.shorten import first_names
-from . import notice
-from .checks import EXPERT_NAMES, check_expert, check_finite
+from .host import notice
+from .host.checks import EXPERT_NAMES, check_expert, check_finite
 
 CATEGORY = "loras"
 SLOTS = {"high_noise": "model_high", "low_noise": "model_low"}

@@ -5,7 +5,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..mova.errors import MovaError
-from .checks import check_expert
+from .host.checks import check_expert
 from .host.elementwise import NORMS, check
 from .host.kernels import OPTIONS, Options
 from .lora import SLOTS

@@ -8,14 +8,15 @@ import comfy.samplers
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..mova import MovaError, schedule
-from ..mova.guidance import Guidance
+from ..mova import MovaError
+from ..mova.sampling import schedule
+from ..mova.sampling.guidance import Guidance
 from ..mova.shorten import short
-from . import notice
-from .checks import check_conditioning, check_expert, check_experts, check_finite, check_run
-from .guider import MovaGuider
+from .host import notice
+from .host.checks import check_conditioning, check_expert, check_experts, check_finite, check_run
+from .host.guider import MovaGuider
+from .host.two_experts import Stage, sample
 from .inputs import shift_input
-from .joint import Stage, sample
 
 SAME_AS_CFG = -1.0
 CFG_TIP = "How strongly the text guides; 5 is the release's, 1 turns guidance off and halves the time."

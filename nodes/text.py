@@ -4,9 +4,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..mova.text import NEGATIVE_PROMPT, TOKENS, clean
-from . import notice
-from .checks import check_clip
+from ..mova.model.text import NEGATIVE_PROMPT, TOKENS, clean
+from .host import notice
+from .host.checks import check_clip
 
 ENCODER, PAD = "umt5xxl", 0  # what the host calls UMT5's tokens, and the one it fills up with
 

@@ -4,9 +4,9 @@ import torch
 from comfy_api.latest import InputImpl, Types, io
 from torch import Tensor
 
-from ..mova.conditioning import check_fps
-from ..mova.media import fit_audio, frame_rate
-from .checks import check_audio, check_images, size_fault
+from ..mova.clip.media import fit_audio, frame_rate
+from ..mova.sampling.conditioning import check_fps
+from .host.checks import check_audio, check_images, size_fault
 from .inputs import fps_input
 
 

@@ -9,7 +9,7 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # one worker a core: before torch is imported, which counts the cores then
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from mova.tiny import write_tiny
+from mova.tools.tiny import write_tiny
 
 # A shell has what it starts in the background ignore Ctrl-C, and so would the programs that the tests start and stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)

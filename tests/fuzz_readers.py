@@ -13,15 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mova.audio_vae import AudioVAE
-from mova.checkpoint import expected_shapes, open_weights, read_header, read_json
-from mova.config import AudioVAEConfig, MovaConfig
+from mova.checkpoint.gguf_file import read_header as read_gguf
+from mova.checkpoint.release import check_library_config, read_boundary, read_schedule
+from mova.checkpoint.weights import expected_shapes, open_weights, read_header, read_json
 from mova.errors import MovaError
-from mova.folder import check_library_config, read_boundary, read_schedule
-from mova.gguf_file import read_header as read_gguf
-from mova.joint import JointModel
-from mova.lora import read_lora
-from mova.tiny import AUDIO_VAE, CONFIG, TEXT_ENCODER
+from mova.lora.reading import read_lora
+from mova.model.audio_vae import AudioVAE
+from mova.model.config import AudioVAEConfig, MovaConfig
+from mova.model.joint import JointModel
+from mova.tools.tiny import AUDIO_VAE, CONFIG, TEXT_ENCODER
 
 SECONDS = 2.0
 # Strings that stand for JSON which json.dumps does not write.

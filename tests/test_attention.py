@@ -3,7 +3,7 @@ import torch
 from golden import error
 
 from mova import MovaError
-from mova.attention import KERNELS, available, choose, onednn_attention, sdpa, xformers_attention
+from mova.model.attention import KERNELS, available, choose, onednn_attention, sdpa, xformers_attention
 
 CPU = torch.device("cpu")
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from mova.audio_shift import shift_audio
-from mova.sampling import euler
-from mova.schedule import TIMESTEPS, sigmas
+from mova.sampling.audio_shift import shift_audio
+from mova.sampling.euler import euler
+from mova.sampling.schedule import TIMESTEPS, sigmas
 
 
 def test_euler_on_the_video_s_sigmas_takes_the_steps_of_the_audio_s_own():

@@ -6,7 +6,7 @@ from golden import CASES, FIXTURES, audio_vae, drawn, error, expected
 from safetensors.torch import load_file
 
 from mova import PRESETS, AudioVAE, AudioVAEConfig, MovaError
-from mova.audio_vae import plain_weights
+from mova.model.audio_vae import plain_weights
 
 # These random nets amplify rounding: values reach 500 before the decoder's tanh, and float32 results differ between
 # machines by 1e-2 of the waveform and 7e-5 of the latents, the published code's own included. So its exact outputs are

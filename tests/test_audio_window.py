@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from mova.conditioning import audio_latents, audio_rate, audio_window
+from mova.sampling.conditioning import audio_latents, audio_rate, audio_window
 
 RATES = [24.0, 25.0, 16.0, 12.0, 30.0, 60.0, 23.976, 29.97, 1.0, 120.0, 7.5]
 

@@ -13,13 +13,13 @@ import torch
 from damage import WEIGHTS, replace, write
 from sentences import refusal
 
-from mova.checkpoint import (
+from mova.checkpoint.release import PARTS, open_checkpoint
+from mova.checkpoint.weights import (
     open_weights,
     read_header,
     read_json,
 )
-from mova.folder import PARTS, open_checkpoint
-from mova.pipeline import Request, Runtime, encode_images, encode_prompts
+from mova.clip.pipeline import Request, Runtime, encode_images, encode_prompts
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="links and permissions of POSIX")
 SMALL = Request("A rocket lifts off", width=16, height=16, frames=1, steps=2)

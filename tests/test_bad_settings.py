@@ -8,14 +8,14 @@ from damage import INDEX, replace, write
 from sentences import refusal
 
 from mova import AudioVAE, AudioVAEConfig, JointModel, MovaConfig
-from mova.checkpoint import (
+from mova.checkpoint.release import is_number, open_checkpoint
+from mova.checkpoint.weights import (
     open_weights,
     read_json,
 )
-from mova.config import MAX_SIZE
-from mova.folder import is_number, open_checkpoint
-from mova.schedule import sigmas
-from mova.tiny import CONFIG
+from mova.model.config import MAX_SIZE
+from mova.sampling.schedule import sigmas
+from mova.tools.tiny import CONFIG
 
 # --- settings ---
 

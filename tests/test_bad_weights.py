@@ -9,17 +9,17 @@ from safetensors.torch import load_file, save_file
 from sentences import refusal
 
 from mova import JointModel, MovaConfig
-from mova.checkpoint import (
+from mova.checkpoint.release import open_checkpoint
+from mova.checkpoint.weights import (
     TensorInfo,
     check_finite,
     check_tensors,
     expected_shapes,
     open_weights,
 )
-from mova.folder import open_checkpoint
-from mova.pipeline import Request, Runtime, generate
+from mova.clip.pipeline import Request, Runtime, generate
 from mova.shorten import short
-from mova.tiny import CONFIG
+from mova.tools.tiny import CONFIG
 
 SMALL = Request("A rocket lifts off", width=16, height=16, frames=1, steps=2)
 FLOAT = Runtime(torch.device("cpu"), torch.float32)

@@ -14,7 +14,7 @@ from damage import write
 from safetensors.torch import save_file
 from sentences import refusal
 
-from mova.checkpoint import (
+from mova.checkpoint.weights import (
     TensorInfo,
     assign,
     check_tensors,

@@ -7,7 +7,7 @@ from golden import expected
 from PIL import Image
 
 from mova import MovaError
-from mova.conditioning import (
+from mova.sampling.conditioning import (
     audio_latents,
     check_fps,
     check_size,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mova import contact_sheet
-from mova.contact_sheet import write_contact_sheet
+from mova.clip import contact_sheet
+from mova.clip.contact_sheet import write_contact_sheet
 from mova.errors import MovaError
 
 WAVE = (0x5F, 0xB3, 0xA8)

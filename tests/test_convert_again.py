@@ -16,13 +16,13 @@ from test_command_line import ROOT
 
 from mova import MovaError
 from mova.__main__ import main
-from mova.checkpoint import expected_shapes, open_weights
-from mova.convert import convert
-from mova.convert_parts import Entry, Target
-from mova.convert_write import AT_ONCE, is_whole, not_finite, verify, write
-from mova.folder import EXPERTS, JOINT
-from mova.joint import JointModel
-from mova.tiny import CONFIG, WEIGHTS, write_json
+from mova.checkpoint.release import EXPERTS, JOINT
+from mova.checkpoint.weights import expected_shapes, open_weights
+from mova.convert.parts import Entry, Target
+from mova.convert.run import convert
+from mova.convert.safetensors_writer import AT_ONCE, is_whole, not_finite, verify, write
+from mova.model.joint import JointModel
+from mova.tools.tiny import CONFIG, WEIGHTS, write_json
 
 VAE = ["audio_vae"]
 
@@ -90,7 +90,7 @@ def test_a_source_that_has_changed_since_is_found(copy, tmp_path):
 
 
 def test_what_a_format_loses_must_be_within_its_bound(tiny_checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("mova.quantize.error_bound", lambda name: 0.01)  # nvfp4 is ten times as coarse
+    monkeypatch.setattr("mova.checkpoint.quantize.error_bound", lambda name: 0.01)  # nvfp4 is ten times as coarse
     with pytest.raises(MovaError, match="decoded, is not what the source gives"):
         list(convert(tiny_checkpoint, tmp_path, "nvfp4", parts=["high_noise"], verified=True))
     assert not files_in(tmp_path)
@@ -212,9 +212,9 @@ import re, sys
 from pathlib import Path
 import torch
 from safetensors.torch import save_file
-from mova.checkpoint import open_weights
-from mova.convert_parts import Entry, Target
-from mova.convert_write import verify, write
+from mova.checkpoint.weights import open_weights
+from mova.convert.parts import Entry, Target
+from mova.convert.safetensors_writer import verify, write
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
@@ -238,7 +238,7 @@ def test_a_file_is_read_back_before_it_gets_its_name(tiny_checkpoint, tmp_path, 
         assert path.exists() and path.name != "tiny_audio_vae.safetensors"
         raise MovaError("not the same")
 
-    monkeypatch.setattr("mova.convert_write.verify", fail)
+    monkeypatch.setattr("mova.convert.safetensors_writer.verify", fail)
     with pytest.raises(MovaError, match="not the same"):
         list(convert(tiny_checkpoint, tmp_path, parts=VAE, verified=True))
     assert not files_in(tmp_path)

@@ -15,10 +15,11 @@ import pytest
 from hub import Hub
 from test_command_line import ROOT
 
-from mova import MovaError, download_hub
+from mova import MovaError
 from mova.__main__ import main
-from mova.convert import convert
-from mova.download import download, full_name
+from mova.convert.run import convert
+from mova.download import hub as download_hub
+from mova.download.run import download, full_name
 
 SHARDS = [f"video_dit/diffusion_pytorch_model-0000{n}-of-00002.safetensors" for n in (1, 2)]
 HIGH = ["high_noise"]

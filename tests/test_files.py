@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mova import MovaError
+from mova.clip.media import check_output
 from mova.files import whole_file
-from mova.media import check_output
 
 
 def test_what_failed_has_let_go_of_the_file_before_it_is_removed(tmp_path, monkeypatch):

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mova import MovaError
-from mova.audio_vae import AudioVAE
-from mova.folder import JOINT, PARTS, open_checkpoint
-from mova.pipeline import load_audio_vae
-from mova.tiny import write_tiny
+from mova.checkpoint.release import JOINT, PARTS, open_checkpoint
+from mova.clip.pipeline import load_audio_vae
+from mova.model.audio_vae import AudioVAE
+from mova.tools.tiny import write_tiny
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

@@ -13,11 +13,13 @@ from safetensors.torch import load_file, save_file
 from sentences import refusal
 from test_command_line import ROOT
 
-from mova import JointModel, MovaConfig, MovaError, gguf_file, tiny
+from mova import JointModel, MovaConfig, MovaError
 from mova.__main__ import main
-from mova.checkpoint import TensorInfo, Weights, open_weights
-from mova.config import RELEASED
-from mova.convert_parts import Entry
+from mova.checkpoint import gguf_file
+from mova.checkpoint.weights import TensorInfo, Weights, open_weights
+from mova.convert.parts import Entry
+from mova.model.config import RELEASED
+from mova.tools import tiny
 
 TYPES = ("gguf_bf16", "gguf_q8_0", "gguf_q5_1", "gguf_q5_0", "gguf_q4_1", "gguf_q4_0")
 # Largest error in a block of 32, in parts of its largest value (x_0: the scale is that value over 2^(bits - 1), and the
@@ -159,7 +161,7 @@ def test_a_missing_package_is_told_with_the_way_to_install_it(source, example, t
 
 
 def test_importing_the_pack_s_model_does_not_import_the_package():
-    code = "import mova, mova.gguf_file, sys; sys.exit('gguf' in sys.modules)"
+    code = "import mova, mova.checkpoint.gguf_file, sys; sys.exit('gguf' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
@@ -170,9 +172,10 @@ import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
 from pathlib import Path
-from mova import MovaError, gguf_file
-from mova.checkpoint import open_weights
-from mova.convert_parts import Entry
+from mova import MovaError
+from mova.checkpoint import gguf_file
+from mova.checkpoint.weights import open_weights
+from mova.convert.parts import Entry
 weights = open_weights(Path({source.where!r}))
 entries = [Entry(name, weights, name) for name in weights.tensors]
 try:

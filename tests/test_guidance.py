@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mova import MovaError
-from mova.guidance import Guidance, guided
+from mova.sampling.guidance import Guidance, guided
 
 
 def evaluations():

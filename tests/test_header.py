@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from sentences import refusal
 
-from mova.checkpoint import (
+from mova.checkpoint.weights import (
     TensorInfo,
     open_weights,
     read_header,

@@ -11,10 +11,10 @@ from huggingface_hub import _local_folder, snapshot_download
 from sentences import refusal
 
 from mova.__main__ import main
-from mova.checkpoint import open_weights
-from mova.folder import open_checkpoint
-from mova.hub_record import record_of
-from mova.tiny import write_tiny
+from mova.checkpoint.hub_record import record_of
+from mova.checkpoint.release import open_checkpoint
+from mova.checkpoint.weights import open_weights
+from mova.tools.tiny import write_tiny
 
 ONE, TWO = (f"video_dit/diffusion_pytorch_model-0000{n}-of-00002.safetensors" for n in (1, 2))
 AUDIO = "audio_dit/diffusion_pytorch_model.safetensors"

@@ -8,12 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mova import JointModel, gguf_file, quantize, tiny
+from mova import JointModel
 from mova.__main__ import main
-from mova.checkpoint import open_weights
-from mova.convert_parts import Entry
-from mova.media import write_clip
-from mova.wan_vae_names import wan_name
+from mova.checkpoint import gguf_file, quantize
+from mova.checkpoint.weights import open_weights
+from mova.clip.media import write_clip
+from mova.convert.parts import Entry
+from mova.model.wan_vae_names import wan_name
+from mova.tools import tiny
 
 
 @pytest.fixture

@@ -10,12 +10,13 @@ import pytest
 import torch
 from golden import error, joint_inputs, joint_model
 
-from mova import MovaError, attention
-from mova.attention import over_queries_, sdpa
-from mova.elementwise import norm_and_rotate_
-from mova.kernels import LOW_MEMORY, Kernels, choose_norms
-from mova.layers import over_input_
-from mova.rope import TurnHalves, TurnPairs, time_table, tower_turn
+from mova import MovaError
+from mova.model import attention
+from mova.model.attention import over_queries_, sdpa
+from mova.model.elementwise import norm_and_rotate_
+from mova.model.kernels import LOW_MEMORY, Kernels, choose_norms
+from mova.model.layers import over_input_
+from mova.model.rope import TurnHalves, TurnPairs, time_table, tower_turn
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -84,8 +85,8 @@ def test_the_rotation_of_a_grid_is_kept_small_and_spread_where_it_is_used():
 TRITON = """
 import sys
 import torch
-from mova.triton_kernels import in_one_pass
-from mova.rope import TurnHalves, TurnPairs
+from mova.model.triton_kernels import in_one_pass
+from mova.model.rope import TurnHalves, TurnPairs
 
 for case in torch.load(sys.argv[1]):
     norm = torch.nn.RMSNorm(case["x"].shape[-1], eps=1e-6, dtype=case["x"].dtype)

@@ -2,9 +2,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mova import elementwise
-from mova.elementwise import norm_and_rotate_
-from mova.layers import timestep_sinusoid
+from mova.model import elementwise
+from mova.model.elementwise import norm_and_rotate_
+from mova.model.layers import timestep_sinusoid
 
 
 def test_compiled_element_wise_work_is_in_few_pieces_and_gives_the_same(monkeypatch):

@@ -9,8 +9,8 @@ import torch
 from lora_files import BRIDGE, LAYER, SHAPES, pair, saved, wan
 from sentences import refusal
 
-from mova.lora import describe_lora, is_lora, read_lora
-from mova.lora_fit import fit, update
+from mova.lora.fit import fit, update
+from mova.lora.reading import describe_lora, is_lora, read_lora
 
 DOWN, UP = "lora_down.weight", "lora_up.weight"
 # (the key before the half, how the halves are spelled, the module, the layer)
@@ -68,7 +68,7 @@ def test_a_layer_is_found_whatever_the_dots_are_written_as(tmp_path, key, place)
 
 
 def test_every_layer_of_the_model_is_found_from_its_flat_name():
-    from mova.lora_names import split_key
+    from mova.lora.names import split_key
 
     for name in (name.removesuffix(".weight") for name in SHAPES if name.endswith(".weight")):
         module, layer, _ = split_key(f"lora_unet_{name.replace('.', '_')}.lora_up.weight")
@@ -221,7 +221,7 @@ def test_two_adapters_in_one_file_are_refused(tmp_path):
 
 
 def test_checkpoints_are_not_taken_for_loras(tiny_checkpoint):
-    from mova.checkpoint import open_weights
+    from mova.checkpoint.weights import open_weights
 
     assert not any(is_lora(open_weights(tiny_checkpoint / part).tensors) for part in ("video_dit", "audio_vae"))
     assert is_lora(["diffusion_model.blocks.0.self_attn.q.lora_A.weight"]) and is_lora(["blocks.0.diff_m"])

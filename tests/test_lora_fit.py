@@ -5,8 +5,8 @@ import torch
 from lora_files import LAYER, SHAPES, pair, saved, wan
 from sentences import refusal
 
-from mova.lora import read_lora
-from mova.lora_fit import fit
+from mova.lora.fit import fit
+from mova.lora.reading import read_lora
 
 
 def test_a_lora_for_another_model_is_refused(tmp_path):

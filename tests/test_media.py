@@ -13,7 +13,7 @@ import torch
 from clips import listing, moving_frames, tone
 from sentences import refusal
 
-from mova import media
+from mova.clip import media
 
 AAC_FRAME = 1024  # samples
 

@@ -15,7 +15,7 @@ from PIL import Image
 from sentences import refusal
 
 import mova
-from mova import media
+from mova.clip import media
 
 # Nothing half-written
 
@@ -68,7 +68,7 @@ def test_a_full_disk_gives_one_sentence_and_leaves_nothing(tmp_path):
         import os, resource, signal, sys
         from pathlib import Path
         import torch
-        from mova import media
+        from mova.clip import media
         from mova.errors import MovaError
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -5,8 +5,8 @@ import torch
 from moved_bytes import count, kernels_called
 from peak_memory import measure
 
-from mova.config import PRESETS
-from mova.kernels import LOW_MEMORY, Kernels
+from mova.model.config import PRESETS
+from mova.model.kernels import LOW_MEMORY, Kernels
 
 # Any layer has the peak, so that two show it, one with sound and one without.
 LAYERS = 2
@@ -37,7 +37,7 @@ def test_what_is_written_in_place_counts_as_written():
     from moved_bytes import MovedBytes
 
     pytest.importorskip("triton", reason="NOT TESTED: no triton here")
-    from mova.triton_kernels import norm_rope_
+    from mova.model.triton_kernels import norm_rope_
 
     x, weight = torch.empty(1, 10, 64, device="meta"), torch.empty(64, device="meta")
     with MovedBytes() as moved:

@@ -2,9 +2,9 @@ import pytest
 import torch
 from golden import CASES, KINDS, error, expected, joint_inputs, joint_model
 
-from mova import onednn
-from mova.attention import onednn_attention
-from mova.kernels import Kernels
+from mova.model import onednn
+from mova.model.attention import onednn_attention
+from mova.model.kernels import Kernels
 
 pytestmark = pytest.mark.skipif(not onednn.available(), reason="this build of torch has no oneDNN")
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from sentences import refusal
 
-from mova import media
+from mova.clip import media
 
 # Pictures
 

@@ -14,10 +14,12 @@ from golden import error
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from mova import Cancelled, MovaError, pipeline, text, video_vae
-from mova.folder import EXPERT_FOLDERS, open_checkpoint
-from mova.guidance import Guidance
-from mova.pipeline import Request, Runtime, decode_audio, decode_video, encode_images, encode_prompts, generate
+from mova import Cancelled, MovaError
+from mova.checkpoint.release import EXPERT_FOLDERS, open_checkpoint
+from mova.clip import pipeline
+from mova.clip.pipeline import Request, Runtime, decode_audio, decode_video, encode_images, encode_prompts, generate
+from mova.model import text, video_vae
+from mova.sampling.guidance import Guidance
 
 SMALL = Request("A rocket lifts off", width=32, height=32, frames=5, steps=4)
 FLOAT = Runtime(torch.device("cpu"), torch.float32)

@@ -11,13 +11,14 @@ from golden import FIXTURES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mova import MovaError, quantize
-from mova.checkpoint import TensorInfo, Weights
-from mova.config import RELEASED
-from mova.convert_parts import expert_target
-from mova.convert_write import file_size
-from mova.folder import EXPERTS, JOINT
-from mova.safetensors_header import DTYPE_BITS
+from mova import MovaError
+from mova.checkpoint import quantize
+from mova.checkpoint.header import DTYPE_BITS
+from mova.checkpoint.release import EXPERTS, JOINT
+from mova.checkpoint.weights import TensorInfo, Weights
+from mova.convert.parts import expert_target
+from mova.convert.safetensors_writer import file_size
+from mova.model.config import RELEASED
 
 ROOT = Path(__file__).parents[1]
 MANIFEST = json.loads((FIXTURES / "checkpoint_manifest.json").read_text())["tensors"]
@@ -161,7 +162,7 @@ def test_encoding_takes_little_memory_beside_the_matrix():
     """The result and less than the matrix itself, which has 128 MiB in bf16."""
     script = """
 import resource, torch
-from mova import quantize
+from mova.checkpoint import quantize
 w = torch.randn(8192, 8192).bfloat16()
 quantize.encode("nvfp4", "blocks.0.ffn.0.weight", w[:256], "high_noise")
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -3,9 +3,9 @@ import torch
 from golden import CASES, KINDS, error, expected, joint_inputs, joint_model
 
 from mova import Cancelled
-from mova.guidance import Guidance, guided
-from mova.sampling import euler
-from mova.schedule import low_noise_start, sigmas, snapped
+from mova.sampling.euler import euler
+from mova.sampling.guidance import Guidance, guided
+from mova.sampling.schedule import low_noise_start, sigmas, snapped
 
 LOOPS = [(kind, name) for kind in KINDS for name in CASES[f"joint_{kind}"]["loops"]]
 

@@ -3,7 +3,7 @@ import torch
 from golden import expected
 
 from mova import MovaError
-from mova.schedule import low_noise_start, sigmas, snapped
+from mova.sampling.schedule import low_noise_start, sigmas, snapped
 
 WANTED = expected("schedule")
 STEPS = [4, 8, 25, 50]

@@ -3,8 +3,8 @@
 import math
 from typing import NamedTuple
 
-from mova.conditioning import audio_latents, latent_frames
-from mova.config import Preset, TowerConfig
+from mova.model.config import Preset, TowerConfig
+from mova.sampling.conditioning import audio_latents, latent_frames
 
 TEXT_TOKENS = 512
 RATE = 790e12  # FLOP/s in bf16 of an H100 or H200 on random data, for comparison with docs/benchmarks.md

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mova import JointModel
-from mova.conditioning import audio_latents, latent_frames
-from mova.config import Preset
+from mova.model.config import Preset
+from mova.sampling.conditioning import audio_latents, latent_frames
 
 from .bound import TEXT_TOKENS
 from .place import DTYPE, Place

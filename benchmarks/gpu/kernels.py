@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mova import attention
-from mova.attention import Attention
+from mova.model import attention
+from mova.model.attention import Attention
 
 from . import bound, clock
 from .place import DTYPE, Place

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from mova import PRESETS
-from mova.config import Preset
+from mova.model.config import Preset
 
 DTYPE = torch.bfloat16
 
@@ -36,7 +36,7 @@ def find(rehearse: bool, seconds: float, carried: Path | None = None, broken: bo
     """The place for a part that may take so many seconds. broken: on a device where nothing can be computed."""
     deadline = time.monotonic() + seconds
     if rehearse:
-        from mova import tiny
+        from mova.tools import tiny
 
         small, large = (Preset(size, 64, 9, 24.0, tiny.CONFIG, tiny.AUDIO_VAE) for size in (64, 96))
         return Place(torch.device("meta" if broken else "cpu"), small, large, True, deadline, carried)

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mova import JointModel, MovaConfig, quantize
-from mova.safetensors_header import DTYPE_BITS
+from mova import JointModel, MovaConfig
+from mova.checkpoint import quantize
+from mova.checkpoint.header import DTYPE_BITS
 
 FORMAT, PART = "fp8_e4m3_scaled", "high_noise"
 SPREAD = 64.0  # standard deviation of the fp8 numbers, whose largest is 448

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mova import JointModel, MovaConfig
-from mova.attention import Attention
-from mova.kernels import LOW_MEMORY, Kernels, choose_norms
+from mova.model.attention import Attention
+from mova.model.kernels import LOW_MEMORY, Kernels, choose_norms
 
 from .place import DTYPE
 

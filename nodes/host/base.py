@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ...mova import MovaConfig, MovaError
-from ..checks import check_conditioning, check_image_fits, check_latent_shapes
 from . import context_windows
+from .checks import check_conditioning, check_image_fits, check_latent_shapes
 from .model import HostModel, Settings
 
 # What a conditioning can say of the two towers, after "mova_"; all are 1 if not said.

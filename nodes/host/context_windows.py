@@ -5,8 +5,8 @@ from itertools import chain
 from typing import Any
 
 from ...mova import MovaError
-from ...mova.conditioning import TEMPORAL_STRIDE, audio_rate, audio_window
-from ...mova.rope import Window
+from ...mova.model.rope import Window
+from ...mova.sampling.conditioning import TEMPORAL_STRIDE, audio_rate, audio_window
 
 TIME = 2  # the dimension of latent frames, and of audio latents
 

@@ -9,11 +9,11 @@ import comfy.quant_ops
 import torch
 from torch import Tensor, nn
 
-from ...mova.attention import split_heads
-from ...mova.elementwise import NormAndRotate, gelu_linear, in_rows_, norm_and_rotate_
 from ...mova.errors import MovaError
-from ...mova.kernels import choose_norms
-from ...mova.rope import Rotation
+from ...mova.model.attention import split_heads
+from ...mova.model.elementwise import NormAndRotate, gelu_linear, in_rows_, norm_and_rotate_
+from ...mova.model.kernels import choose_norms
+from ...mova.model.rope import Rotation
 
 
 def kitchen_norm_and_rotate_(x: Tensor, norm: nn.Module, heads: int, rotation: Rotation | None) -> Tensor:
@@ -41,7 +41,7 @@ def host_weight(norm: nn.Module, x: Tensor) -> Iterator[Tensor]:
 
 def triton_norm_and_rotate_(x: Tensor, norm: nn.Module, heads: int, rotation: Rotation | None) -> Tensor:
     """elementwise.norm_and_rotate_ in one pass."""
-    from ...mova.triton_kernels import in_one_pass
+    from ...mova.model.triton_kernels import in_one_pass
 
     return in_one_pass(host_weight)(x, norm, heads, rotation)
 

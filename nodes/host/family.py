@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ...mova import JointModel, MovaConfig, MovaError, strict_json
-from ...mova.checkpoint import expected_shapes
-from ...mova.config import RELEASED
-from ..latent_format import MovaLatents
+from ...mova.checkpoint.weights import expected_shapes
+from ...mova.model.config import RELEASED
 from . import accessory, nested
 from .base import MOVA
+from .latent_format import MovaLatents
 
 CONFIG_PARTS = ("video_dit", "audio_dit", "dual_tower_bridge")
 

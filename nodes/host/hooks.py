@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from ...mova.joint import KernelsByPlace, Layer
-from ...mova.layers import patches
-from ...mova.rope import Turn, from_wan, to_wan
-from ...mova.tower import PARTS, BlockInput, Plugged
+from ...mova.model.joint import KernelsByPlace, Layer
+from ...mova.model.layers import patches
+from ...mova.model.rope import Turn, from_wan, to_wan
+from ...mova.model.tower import PARTS, BlockInput, Plugged
 from .kernels import ATTENTION_PATCHES, options_of, with_options
 
 

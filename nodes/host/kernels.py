@@ -6,8 +6,8 @@ from typing import Any
 import comfy.ldm.modules.attention as host_attention
 from torch import Tensor
 
-from ...mova.joint import KernelsByPlace
-from ...mova.kernels import LOW_MEMORY, Kernels
+from ...mova.model.joint import KernelsByPlace
+from ...mova.model.kernels import LOW_MEMORY, Kernels
 from .elementwise import NORMS, host_gelu_linear
 
 ATTENTION_PATCHES = "attn1_patch", "attn2_patch"

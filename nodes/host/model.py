@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ...mova import JointModel, MovaConfig
-from ...mova.audio_shift import shift_audio
-from ...mova.bridge import Scale
-from ...mova.joint import KernelsByPlace, Layer, Rotations, RunLayer
-from ...mova.layers import CrossAttention, patches
+from ...mova.model.bridge import Scale
+from ...mova.model.joint import KernelsByPlace, Layer, Rotations, RunLayer
+from ...mova.model.layers import CrossAttention, patches
+from ...mova.sampling.audio_shift import shift_audio
 from .hooks import Hooks, Replacements, after_block, find, plug
 from .kernels import kernels_by_place, kernels_of, options_of, say_block
 from .rope import OwnEmbedder, plugged_turn
@@ -30,7 +30,7 @@ class Settings:
     It would compile the model anew for each. (Nor can they be in transformer_options, whose first values it keeps.)
     """
 
-    audio_shift_ratio: float = 1.0  # see mova/audio_shift.py
+    audio_shift_ratio: float = 1.0  # see mova/sampling/audio_shift.py
     a2v_scale: float = 1.0
     v2a_scale: float = 1.0
 

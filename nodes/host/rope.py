@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from comfy.ldm.flux.layers import EmbedND
 
-from ...mova.rope import THETA, Turn, axis_positions, from_wan, tower_turn
+from ...mova.model.rope import THETA, Turn, axis_positions, from_wan, tower_turn
 
 
 class OwnEmbedder(EmbedND):

@@ -9,7 +9,7 @@ import types
 import comfy.ldm.wan.model as wan_code
 import comfy.ops
 import comfy.patcher_extension
-from pack.mova import tiny
+from pack.mova.tools import tiny
 from pack.nodes.host.model import HostModel
 
 torch.manual_seed(0)

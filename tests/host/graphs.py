@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mova import AudioVAE, AudioVAEConfig
-from mova.guidance import Guidance, guided
-from mova.sampling import euler
-from mova.schedule import sigmas
-from mova.tiny import write_part
+from mova.sampling.euler import euler
+from mova.sampling.guidance import Guidance, guided
+from mova.sampling.schedule import sigmas
+from mova.tools.tiny import write_part
 
 KIND = "head128"
 EXPERTS = {"high": "video_dit", "low": "video_dit_2"}

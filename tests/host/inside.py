@@ -40,7 +40,7 @@ import json
 import comfy.ops
 from torch._dynamo.utils import counters
 from pack.nodes.host.model import HostModel
-from pack.mova import tiny
+from pack.mova.tools import tiny
 
 torch.manual_seed(0)
 model = HostModel(tiny.CONFIG, torch.float32, "cpu", comfy.ops.manual_cast).eval()

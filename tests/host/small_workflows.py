@@ -12,7 +12,7 @@ from graphs import CONFIG
 from PIL import Image
 from safetensors.torch import save_file
 
-from mova.media import write_clip
+from mova.clip.media import write_clip
 from workflows.pages import WORKFLOWS
 
 WORKFLOWS_FOLDER = Path(__file__).parents[2] / "workflows"

@@ -102,7 +102,7 @@ from pathlib import Path
 from pack import nodes
 assert len(nodes.load()) == 15
 from pack.nodes.audio import MOVAAudioEncode
-from pack.nodes.audio_vae import load
+from pack.nodes.host.audio_vae import load
 vae = load(Path(FILE))
 sound = {"waveform": 0.1 * torch.randn(1, 2, 44100), "sample_rate": 44100}
 latent = MOVAAudioEncode.execute(sound, vae, 9, 24.0)[0]["samples"]
@@ -131,8 +131,8 @@ import comfy.sd
 from pathlib import Path
 from pack.mova import AudioVAE, AudioVAEConfig
 from pack.nodes.audio import MOVAAudioDecode, MOVAAudioEncode
-from pack.nodes.audio_vae import HostAudioVAE, MovaAudioVAE
-from pack.nodes.checks import is_mova_audio, vae_kind
+from pack.nodes.host.audio_vae import HostAudioVAE, MovaAudioVAE
+from pack.nodes.host.checks import is_mova_audio, vae_kind
 from comfy.nested_tensor import NestedTensor
 
 

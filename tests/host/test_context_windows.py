@@ -10,7 +10,7 @@ from golden import error
 from graphs import numbers, ref
 from inside import COMPILED, run_inside
 
-from mova.conditioning import audio_latents
+from mova.sampling.conditioning import audio_latents
 
 FRAMES, FPS = 33, 24.0
 LATENT_FRAMES, SOUNDS = 9, 69
@@ -165,7 +165,8 @@ import json, types
 from dataclasses import asdict
 import comfy.context_windows as windows
 import comfy.samplers
-from pack.mova import JointModel, tiny
+from pack.mova import JointModel
+from pack.mova.tools import tiny
 from pack.nodes.host.family import register
 from pack.nodes.host.nested import AudioVideoLatent
 from pack.nodes.loaders import Expert, build_expert
@@ -174,7 +175,7 @@ register()
 state = tiny.random_state(JointModel(tiny.CONFIG, device="meta"), torch.Generator().manual_seed(0))
 patcher = build_expert(Expert("tiny", state, asdict(tiny.CONFIG), {}), "default")
 fps, T = 30.0, 9
-from pack.mova.conditioning import audio_latents
+from pack.mova.sampling.conditioning import audio_latents
 L = audio_latents(4 * T - 3, fps)
 seen = []
 model = patcher.model.diffusion_model
@@ -241,7 +242,7 @@ def test_the_model_sees_the_latents_that_sound_in_the_window(host_place, schedul
 
 
 WINDOWS = """
-from pack.mova.rope import Window
+from pack.mova.model.rope import Window
 
 
 def window(first):

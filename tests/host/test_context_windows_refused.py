@@ -45,8 +45,9 @@ SAMPLED = """
 import json
 import comfy.samplers
 from comfy_extras import nodes_context_windows, nodes_easycache
-from pack.mova import JointModel, MovaError, tiny
-from pack.mova.conditioning import audio_latents
+from pack.mova import JointModel, MovaError
+from pack.mova.tools import tiny
+from pack.mova.sampling.conditioning import audio_latents
 from pack.nodes.host.family import register
 from pack.nodes.host.nested import AudioVideoLatent
 from pack.nodes.loaders import Expert, build_expert

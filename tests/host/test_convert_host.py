@@ -12,11 +12,12 @@ from graphs import Graph, ref
 from round_trip import Clip, apart, check_clip, convert_and_make_clip, converted, core_loader, make_clip, workflow
 from safetensors.torch import load_file, save_file
 
-from mova import AudioVAE, gguf_file, quantize
-from mova.checkpoint import open_weights
-from mova.convert import convert, formats
-from mova.folder import EXPERTS, JOINT
-from mova.tiny import AUDIO_VAE, random_state, write_part
+from mova import AudioVAE
+from mova.checkpoint import gguf_file, quantize
+from mova.checkpoint.release import EXPERTS, JOINT
+from mova.checkpoint.weights import open_weights
+from mova.convert.run import convert, formats
+from mova.tools.tiny import AUDIO_VAE, random_state, write_part
 
 HERE = Path(__file__).parent
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mova import text
-from mova.convert import convert
-from mova.convert_parts import plan_folder
-from mova.convert_write import layout
-from mova.tiny import write_json
+from mova.convert.parts import plan_folder
+from mova.convert.run import convert
+from mova.convert.safetensors_writer import layout
+from mova.model import text
+from mova.tools.tiny import write_json
 
 HERE = Path(__file__).parent
 UMT5_XXL = {"d_model": 4096, "d_kv": 64, "num_heads": 64, "d_ff": 10240, "num_layers": 24, "vocab_size": 256384}

@@ -7,8 +7,8 @@ from golden import CASES, error, expected
 from graphs import CONFIG, EXPERTS, GIVEN, KIND, Graph, golden_model, headless, numbers, ref, to_model_scale
 from safetensors.torch import save_file
 
-from mova.conditioning import audio_latents, latent_frames
-from mova.guidance import Guidance
+from mova.sampling.conditioning import audio_latents, latent_frames
+from mova.sampling.guidance import Guidance
 
 
 def about(server, name, weight_dtype="default"):

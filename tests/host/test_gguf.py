@@ -19,9 +19,9 @@ from graphs import CONFIG, GIVEN, KIND, Graph, golden_model, numbers, ref
 from round_trip import Clip, apart, check_clip, convert_and_make_clip, converted
 from safetensors.torch import save_file
 
-from mova import gguf_file
-from mova.checkpoint import open_weights
-from mova.convert_parts import Entry
+from mova.checkpoint import gguf_file
+from mova.checkpoint.weights import open_weights
+from mova.convert.parts import Entry
 
 HERE = Path(__file__).parent
 LORA = "gguf.safetensors"

@@ -19,7 +19,8 @@ import comfy.sample
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from torch._dynamo.utils import counters
-from pack.mova import JointModel, tiny
+from pack.mova import JointModel
+from pack.mova.tools import tiny
 from pack.nodes.host.family import register
 from pack.nodes.loaders import Expert, build_expert
 

@@ -11,9 +11,9 @@ from graphs import GIVEN, KIND, golden_model, headless, numbers, ref, to_model_s
 from packs import pack_server
 from safetensors.torch import save_file
 
-from mova.attention import sdpa, split_heads
-from mova.guidance import Guidance
-from mova.layers import modulated_norm
+from mova.model.attention import sdpa, split_heads
+from mova.model.layers import modulated_norm
+from mova.sampling.guidance import Guidance
 
 FRAMES = 3  # of the golden inputs
 
@@ -127,7 +127,7 @@ def test_a_feed_forward_in_chunks_gives_the_same(kjnodes):
 
 def test_riflex_moves_the_frames_positions_only(kjnodes):
     """RIFLEx, Zhao et al., arXiv 2502.15894: the k-th frequency of the time axis is 0.9 turns over the whole clip."""
-    from mova.rope import TurnPairs
+    from mova.model.rope import TurnPairs
 
     node = "ApplyRifleXRoPE_WanVideo", lambda bench: {"latent": bench.video(ref(bench.given, 2)), "k": 4}
     plain, found = sampled(kjnodes, node)

@@ -82,7 +82,7 @@ ATTENTIONS = (
     BOTH
     + """
 import dataclasses
-from pack.mova.config import RELEASED
+from pack.mova.model.config import RELEASED
 
 assert RELEASED.video_dit.head_dim == 128
 calls = []

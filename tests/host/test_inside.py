@@ -7,8 +7,9 @@ from inside import COMPILED, run_inside
 FAST_FP8 = """
 from dataclasses import asdict
 import comfy.ops
-from pack.mova import JointModel, tiny
-from pack.mova.kernels import Kernels
+from pack.mova import JointModel
+from pack.mova.tools import tiny
+from pack.mova.model.kernels import Kernels
 from pack.nodes.host.family import register
 from pack.nodes.loaders import FAST, Expert, build_expert
 
@@ -78,7 +79,7 @@ def test_a_compiled_model_compiles_once_and_takes_new_settings(host_place):
 SAMPLERS = """
 import json, types
 import comfy.model_sampling, comfy.samplers
-from pack.mova.audio_shift import shift_audio
+from pack.mova.sampling.audio_shift import shift_audio
 
 SPREAD = 0.5  # of the data, which are normal, so that the best velocity is known
 
@@ -157,7 +158,7 @@ def test_sound_on_a_schedule_of_its_own_is_as_loud_with_every_sampler(host_place
 HANDOVER = """
 import comfy.samplers
 from comfy.k_diffusion.sampling import default_noise_sampler
-from pack.nodes.joint import Handover
+from pack.nodes.host.two_experts import Handover
 
 for seed in 7, 2**64 - 2:
     drawn = []

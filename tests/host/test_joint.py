@@ -9,8 +9,8 @@ from golden import CASES, error, expected
 from graphs import GIVEN, KIND, Graph, headless, numbers, ref, to_model_scale
 from safetensors.torch import save_file
 
-from mova.guidance import Guidance
-from mova.schedule import low_noise_start, sigmas
+from mova.sampling.guidance import Guidance
+from mova.sampling.schedule import low_noise_start, sigmas
 
 LOOPS = CASES[f"joint_{KIND}"]["loops"]
 VIDEO, AUDIO = (1, 16, 3, 8, 12), (1, 128, 11)

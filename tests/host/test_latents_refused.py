@@ -77,7 +77,7 @@ def test_a_silent_clip_of_video_helper_suite_is_told_in_one_sentence(host_place,
 
 SILENT = """
 from collections.abc import Mapping
-from pack.nodes.checks import check_audio
+from pack.nodes.host.checks import check_audio
 
 
 class Lazy(Mapping):
@@ -129,7 +129,7 @@ import operator
 import numpy as np
 from comfy.nested_tensor import NestedTensor
 from pack.mova import MovaError
-from pack.nodes.checks import check_audio, check_latent_shapes
+from pack.nodes.host.checks import check_audio, check_latent_shapes
 from pack.nodes.host.nested import AudioVideoLatent
 from pack.nodes.latents import MOVACombineLatent
 

@@ -23,8 +23,8 @@ from inside import run_inside
 from packs import pack_server
 from safetensors.torch import save_file
 
-from mova import quantize
-from mova.tiny import write_part
+from mova.checkpoint import quantize
+from mova.tools.tiny import write_part
 
 FILES = {"high_noise": "mova_high.safetensors", "low_noise": "mova_low.safetensors", "weight_dtype": "default"}
 FOLDER = {**FILES, "high_noise": "MOVA-golden", "low_noise": "MOVA-golden"}
@@ -182,7 +182,7 @@ def test_the_host_can_have_it_without_dynamic_vram_as_conditioning_hooks_need_it
 
 AUDIO_VAE = """
 from pathlib import Path
-from pack.nodes.audio_vae import load
+from pack.nodes.host.audio_vae import load
 
 patcher = load(Path(FILE)).patcher
 other = patcher.deepclone_multigpu(new_load_device=torch.device("cpu", 1))

@@ -5,8 +5,8 @@ import torch
 from client import ran
 from graphs import GIVEN, Graph, ref
 
-from mova import schedule
-from mova.media import read_clip_info
+from mova.clip.media import read_clip_info
+from mova.sampling import schedule
 
 CONTRACT = {
     "MOVAModelLoader": (["high_noise", "low_noise", "weight_dtype"], [], ["MODEL", "MODEL"]),

@@ -7,7 +7,7 @@ from golden import drawn, error
 from graphs import Graph, numbers, ref
 from safetensors.torch import save_file
 
-from mova.conditioning import audio_latents, condition_mask
+from mova.sampling.conditioning import audio_latents, condition_mask
 
 
 @pytest.mark.parametrize(("first", "last"), [(True, False), (False, True), (True, True)])

@@ -7,7 +7,7 @@ from golden import CASES, drawn, error, expected
 from graphs import Graph, numbers, ref, released_audio_vae
 from safetensors.torch import save_file
 
-from mova.conditioning import audio_latents
+from mova.sampling.conditioning import audio_latents
 
 
 def golden_sound(files):

@@ -42,7 +42,8 @@ KITCHEN = (
     BOTH
     + """
 import comfy.quant_ops
-from pack.mova import attention, elementwise
+from pack.mova.model import attention
+from pack.mova.model import elementwise
 from pack.nodes.host.kernels import OPTIONS, Options
 
 calls = []
@@ -101,7 +102,7 @@ def test_a_norm_s_weight_is_the_one_that_its_own_forward_uses(host_place):
 INT8 = """
 import comfy.ops
 from comfy.quant_ops import QuantizedTensor
-from pack.mova.elementwise import gelu_linear
+from pack.mova.model.elementwise import gelu_linear
 from pack.nodes.host.elementwise import host_gelu_linear
 
 layer = comfy.ops.mixed_precision_ops({}, torch.bfloat16).Linear(256, 384, bias=True)

@@ -10,7 +10,7 @@ from golden import joint_model
 from graphs import CONFIG, EXPERTS, GIVEN, KIND, Graph, numbers, ref
 from safetensors.torch import load_file, save_file
 
-from mova import quantize
+from mova.checkpoint import quantize
 
 # On a CPU the host expands the weights and computes in float32, as the model with decoded weights does. In int8 it also
 # rounds each layer's inputs, to 1/127 of the largest in a token, on a CPU too.

@@ -21,7 +21,7 @@ def copy_of_the_pack(folder):
     ("file", "fault"),
     [
         ("nodes/host/family.py", "import comfy.something_newer"),
-        ("mova/joint.py", "raise RuntimeError('a line\\nand another')"),
+        ("mova/model/joint.py", "raise RuntimeError('a line\\nand another')"),
     ],
 )
 def test_a_pack_that_cannot_be_imported_says_so_once_and_comfyui_starts(host_place, tmp_path, file, fault):

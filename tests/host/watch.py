@@ -47,10 +47,10 @@ GIVEN = (
 # (where the host calls, what it calls there, what of ours that is: the file and the function, or a lambda in it)
 CALLED_BACK = (
     ("comfy.model_base.BaseModel._apply_model", "diffusion_model", "nodes/host/model.py", "HostModel.forward"),
-    ("comfy.samplers.KSAMPLER.sample", "sampler_function", "nodes/joint.py", "Handover.run"),
-    ("comfy.samplers.KSAMPLER.sample", "callback", "nodes/preview.py", "after"),
+    ("comfy.samplers.KSAMPLER.sample", "sampler_function", "nodes/host/two_experts.py", "Handover.run"),
+    ("comfy.samplers.KSAMPLER.sample", "callback", "nodes/host/preview.py", "after"),
     ("latent_preview.Latent2RGBPreviewer.decode_latent_to_preview", "latent_rgb_factors_reshape",
-     "nodes/latent_format.py", "MovaLatents.frames_of"),
+     "nodes/host/latent_format.py", "MovaLatents.frames_of"),
     ("comfy.context_windows", "map_context_window_to_modalities",
      "nodes/host/base.py", "MOVA.map_context_window_to_modalities"),
     ("comfy.context_windows", "resize_cond_for_context_window",

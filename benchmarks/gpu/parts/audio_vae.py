@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from mova import AudioVAE
-from mova.conditioning import audio_latents, audio_samples
+from mova.sampling.conditioning import audio_latents, audio_samples
 
 from .. import clock, expert
 from ..place import Place

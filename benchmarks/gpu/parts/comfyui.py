@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mova import JointModel
-from mova.conditioning import audio_latents, latent_frames
+from mova.sampling.conditioning import audio_latents, latent_frames
 
 from .. import host, random_file
 from ..place import Place

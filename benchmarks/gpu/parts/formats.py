@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mova import JointModel
-from mova.quantize import FORMATS, is_quantised
+from mova.checkpoint.quantize import FORMATS, is_quantised
 
 from .. import bound, clock, expert, kernels
 from ..place import Place

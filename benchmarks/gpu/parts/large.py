@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from mova import JointModel
-from mova.joint import Layer
+from mova.model.joint import Layer
 
 from .. import bound, clock, expert, kernels
 from ..kernels import Kernel

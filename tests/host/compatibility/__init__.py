@@ -7,7 +7,7 @@ from bench import Bench, differ
 from golden import error
 from graphs import headless, ref, to_model_scale
 
-from mova.guidance import Guidance
+from mova.sampling.guidance import Guidance
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The single files that ComfyUI loads, written from a release."""

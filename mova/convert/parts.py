@@ -1,0 +1,243 @@
+"""What conversion writes: for each part of a release, a file, the tensors in it, and where they are read.
+
+Planning reads headers and configurations only. `expert_target` and its like take headers that are already read, so that
+a caller who has them from elsewhere can plan before the weights are there.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..checkpoint.gguf_file import TYPES as GGUF_TYPES
+from ..checkpoint.header import broken, check_is_file
+from ..checkpoint.hub_record import check_one_release
+from ..checkpoint.release import EXPERTS, JOINT, plain_infos
+from ..checkpoint.weights import TensorInfo, Weights, check_tensors, expected_shapes, open_weights, read_json
+from ..errors import MovaError
+from ..model import text, video_vae
+from ..model.audio_vae import AudioVAE
+from ..model.config import AudioVAEConfig, MovaConfig
+from ..model.joint import JointModel
+from ..model.wan_vae_names import wan_name
+from ..shorten import short
+
+PARTS = (*EXPERTS, "audio_vae", "video_vae", "text_encoder")
+FLOATS = {"BF16", "F16", "F32", "F64"}
+EMBEDDING = "encoder.embed_tokens.weight"  # the same tensor as shared.weight; files hold that or both
+
+
+class Source(Protocol):
+    """Where tensors are read: Weights, or FileBytes."""
+
+    @property
+    def where(self) -> str: ...
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]: ...
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]: ...
+
+
+@dataclass(frozen=True)
+class FileBytes:
+    """A whole file as the tensor "bytes" (uint8)."""
+
+    path: Path
+
+    @property
+    def where(self) -> str:
+        return str(self.path)
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        return {"bytes": TensorInfo("U8", (self.path.stat().st_size,))}
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        for name in names:
+            yield name, torch.frombuffer(bytearray(self.path.read_bytes()), dtype=torch.uint8)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor to write: its new name, and where it is read."""
+
+    name: str
+    source: Source
+    source_name: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file to write. `dtype`: the format of its floating tensors, None as they are stored."""
+
+    name: str
+    folder: str  # under ComfyUI's models
+    entries: list[Entry]
+    metadata: dict[str, str]
+    part: str = ""
+    dtype: str | None = None
+
+
+def chosen_parts(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Names of parts, separated by commas or as separate words, in the usual order; None if none were given."""
+    if given is None:
+        return None
+    names = {name for word in given for name in word.replace(",", " ").split()}
+    for name in sorted(names - set(PARTS)):
+        raise MovaError(f"There is no part called {short(name)}; choose among {', '.join(PARTS)}.")
+    if not names:
+        raise MovaError(f"No part is named; choose among {', '.join(PARTS)}.")
+    return tuple(part for part in PARTS if part in names)
+
+
+def plan_folder(
+    root: Path,
+    stem: str,
+    dtype: Mapping[str, str | None],
+    parts: Sequence[str],
+    opened: Callable[[Path], Weights] = open_weights,
+) -> Iterator[Target]:
+    """The files made of some parts of a released folder; of the others nothing needs to be there.
+
+    `dtype`: the format of each part; `stem` begins the files' names; `opened` reads the headers in a part's folder.
+    Raises MovaError if a part is missing, damaged, or does not fit its configuration.
+    """
+    if not root.is_dir():
+        raise MovaError(f"{root} is neither a folder nor a file; give the released folder, or one expert's file.")
+    needed = {part: [folder for folder in folders_of(part) if not (root / folder).is_dir()] for part in PARTS}
+    missing = sorted({folder for part in parts for folder in needed[part]})
+    if missing:
+        there = [part for part in PARTS if not needed[part]]
+        rest = f", or write only what is there with --parts {','.join(there)}" if there else ""
+        raise MovaError(f"{root} lacks {', '.join(missing)}; download the rest{rest}.")
+    source = root.resolve().name
+    for part in parts:
+        weights = {name: opened(root / name) for name in folders_of(part) if name != "tokenizer"}
+        if part in EXPERTS:
+            check_one_release([path for held in weights.values() for path in held.paths()], only_if_proven=True)
+            values = {name: read_json(root / name / "config.json") for name in weights}
+            config = MovaConfig.from_dict({**values, "video_dit": values[EXPERTS[part]]})
+            yield expert_target(part, config, weights, source, stem, dtype[part])
+        elif part == "audio_vae":
+            audio = AudioVAEConfig.from_dict(read_json(root / part / "config.json"))
+            yield audio_vae_target(audio, weights[part], source, stem, dtype[part])
+        elif part == "video_vae":
+            values = read_json(root / part / "config.json")
+            check_tensors(weights[part], video_vae.expected_tensors(root / part), weights[part].where)
+            yield video_vae_target(values, weights[part], source, stem, dtype[part])
+        else:
+            values = read_json(root / part / "config.json")
+            check_tensors(weights[part], text.expected_tensors(root / part), weights[part].where, {EMBEDDING})
+            tokenizer = sentencepiece_model(root / "tokenizer")
+            yield text_encoder_target(values, weights[part], tokenizer, source, stem, dtype[part])
+
+
+def folders_of(part: str) -> tuple[str, ...]:
+    """The folders of a release that a part is made of."""
+    if part in EXPERTS:
+        return (EXPERTS[part], *JOINT)
+    return (part, "tokenizer") if part == "text_encoder" else (part,)
+
+
+def expert_target(
+    part: str, config: MovaConfig, weights: Mapping[str, Weights], source: str, stem: str, dtype: str | None
+) -> Target:
+    """An expert with audio tower and bridge in one file. `weights`: of its three folders, by the folders' names."""
+    expected = expected_shapes(JointModel(config, device="meta"))
+    entries = []
+    for folder, held in weights.items():
+        prefix = folder + "." if folder in JOINT else ""
+        mine = {
+            name.removeprefix(prefix): shape
+            for name, shape in expected.items()
+            if (name.startswith(prefix) if prefix else not name.startswith(JOINT))
+        }
+        check_tensors(held, mine, held.where)
+        entries += [Entry(prefix + name, held, name) for name in held.tensors]
+    return joint_target(part, config, entries, source, stem, dtype)
+
+
+def joint_target(
+    part: str, config: MovaConfig, entries: list[Entry], source: str, stem: str, dtype: str | None
+) -> Target:
+    # Under "transformer", where ComfyUI's core loader looks for it.
+    values = {"transformer": {**config.to_dict(), "expert": part}}
+    metadata = metadata_of(part, values, source, dtype)
+    ending = GGUF_TYPES.get(dtype, dtype) if dtype else dtype  # people look for Q8_0 in a GGUF file's name
+    return Target(f"{stem}_{part}_{ending}", "diffusion_models", entries, metadata, part, dtype)
+
+
+def audio_vae_target(config: AudioVAEConfig, weights: Weights, source: str, stem: str, dtype: str | None) -> Target:
+    """The audio VAE, in one file."""
+    check_tensors(plain_infos(weights.tensors), expected_shapes(AudioVAE(config, device="meta")), weights.where)
+    metadata = metadata_of("audio_vae", {"audio_vae": {**asdict(config), "continuous": True}}, source, dtype)
+    entries = [Entry(name, weights, name) for name in weights.tensors]
+    return Target(f"{stem}_audio_vae", "vae", entries, metadata, "audio_vae", dtype)
+
+
+def video_vae_target(values: Mapping[str, Any], weights: Weights, source: str, stem: str, dtype: str | None) -> Target:
+    """The video VAE, with Wan's names. `values`: its config.json."""
+    resnets = values.get("num_res_blocks", 2)
+    entries = [Entry(wan_name(name, resnets), weights, name) for name in weights.tensors]
+    metadata = metadata_of("video_vae", {"video_vae": values}, source, dtype)
+    return Target(f"{stem}_wan_vae", "vae", entries, metadata, "video_vae", dtype)
+
+
+def text_encoder_target(
+    values: Mapping[str, Any], weights: Weights, tokenizer: Path, source: str, stem: str, dtype: str | None
+) -> Target:
+    """UMT5 and its sentencepiece model in one file, as ComfyUI's Load CLIP (type wan) reads it."""
+    entries = [Entry(name, weights, name) for name in weights.tensors if name != EMBEDDING]
+    entries += [Entry("spiece_model", FileBytes(tokenizer), "bytes")]
+    metadata = metadata_of("text_encoder", {"text_encoder": values}, source, dtype)
+    return Target(f"{stem}_umt5_xxl_{dtype}", "text_encoders", entries, metadata, "text_encoder", dtype)
+
+
+def metadata_of(part: str, config: Mapping[str, Any], source: str, dtype: str | None) -> dict[str, str]:
+    return {"config": json.dumps(config), "source": source, "part": part, "dtype": dtype or "as stored"}
+
+
+def sentencepiece_model(folder: Path) -> Path:
+    """The tokenizer in the form that ComfyUI reads. Raises MovaError if it is not there, or is something else."""
+    path = folder / "spiece.model"
+    remedy = "download it from the release, or leave the text encoder out with --parts"
+    if not path.exists():
+        raise broken(folder, "lacks spiece.model, the tokenizer that ComfyUI reads", remedy)
+    check_is_file(path)
+    try:
+        with open(path, "rb") as file:
+            first = file.read(1)
+    except OSError as error:
+        raise MovaError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+    if first != b"\x0a":  # field 1 of the message, the vocabulary, with which all such files begin
+        raise broken(path, "is not a sentencepiece model", remedy)
+    return path
+
+
+def plan_file(path: Path, stem: str | None, dtype: str, parts: Sequence[str] | None) -> Target:
+    """One expert's file, written by us, once more in another dtype.
+
+    Raises MovaError if it is another kind of file, if it is not known which expert it is, or if it is quantised.
+    """
+    weights = open_weights(path)
+    if weights.metadata.get("config") is None or "audio_dit.patch_embedding.weight" not in weights.tensors:
+        raise broken(path, "is not one expert's file with its configuration", "give the released folder")
+    held = sorted({info.dtype for info in weights.tensors.values()} - FLOATS)
+    if held:
+        raise broken(path, f"is quantised ({', '.join(held)})", "convert from the bf16 file, or the released folder")
+    config = MovaConfig.from_file(weights.shapes(), weights.metadata)
+    check_tensors(weights, expected_shapes(JointModel(config, device="meta")), weights.where)
+    part = json.loads(weights.metadata["config"]).get("transformer", {}).get("expert")
+    if part not in EXPERTS and parts and len(parts) == 1:
+        part = parts[0]
+    if part not in EXPERTS:
+        raise broken(path, "does not say which expert it is", "add --parts high_noise or --parts low_noise")
+    if parts and parts != (part,):
+        raise broken(path, f"holds the part {part}, not {', '.join(parts)}", "give the released folder")
+    stem = stem or re.sub(rf"_{part}(_[^_]+)?$", "", path.stem)
+    source = weights.metadata.get("source", path.stem)
+    return joint_target(part, config, [Entry(n, weights, n) for n in weights.tensors], source, stem, dtype)

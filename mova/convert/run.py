@@ -1,0 +1,165 @@
+"""From the released folder to the single files that ComfyUI's own nodes load."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+from ..checkpoint.weights import Weights, open_weights
+from ..errors import MovaError
+from . import gguf_writer as convert_gguf
+from . import safetensors_writer as convert_write
+from .parts import PARTS, Entry, Target, chosen_parts, plan_file, plan_folder, sentencepiece_model
+from .safetensors_writer import DTYPES
+
+__all__ = ["PARTS", "Converted", "Entry", "Target", "convert", "default_parts", "formats", "plan", "write_target"]
+
+VAES = ("audio_vae", "video_vae")
+
+# Called with the name of the file at work, the bytes of its source that are done, and all of them.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A finished file. `kept`: it was there already, whole and with the same header; `verified`: it was read back."""
+
+    path: Path
+    kept: bool
+    verified: bool
+
+
+def formats() -> tuple[str, ...]:
+    """What --dtype can be."""
+    from ..checkpoint import gguf_file, quantize
+
+    return (*DTYPES, *quantize.FORMATS, *gguf_file.TYPES)
+
+
+def plan(
+    source: Path,
+    dtype: str = "bf16",
+    stem: str | None = None,
+    parts: Sequence[str] | None = None,
+    opened: Callable[[Path], Weights] = open_weights,
+) -> list[Target]:
+    """The files made of a released folder, or of one expert's file. Reads headers and configurations only.
+
+    `stem` begins the files' names (None: the source's name); `parts` are those asked for (None: `default_parts`);
+    `opened` reads the headers in a part's folder.
+    The VAEs keep their stored dtype; the text encoder has no GGUF file here, and gets bf16 instead.
+    Raises MovaError if something asked for is unknown, missing, damaged, or does not fit.
+    """
+    source = Path(source)
+    if dtype not in formats():
+        raise MovaError(f"There is no format called {dtype!r}; choose one of {', '.join(formats())}.")
+    chosen = chosen_parts(parts)
+    if source.is_file():
+        return [plan_file(source, stem, dtype, chosen)]
+    # In float32 if it is stored so: sound shows rounding sooner than pictures do, and the files are small.
+    dtypes: dict[str, str | None] = dict.fromkeys(PARTS, dtype) | dict.fromkeys(VAES)
+    if is_gguf(dtype):
+        dtypes["text_encoder"] = "bf16"
+    wanted = chosen or default_parts(source)[0]
+    return list(plan_folder(source, stem or source.resolve().name, dtypes, wanted, opened))
+
+
+def default_parts(source: Path) -> tuple[tuple[str, ...], str | None]:
+    """The parts written if none are named: all, or all but a text encoder without ComfyUI's tokenizer, and why."""
+    folder = Path(source) / "tokenizer"
+    if folder.is_dir():
+        try:
+            sentencepiece_model(folder)
+        except MovaError as error:
+            return tuple(part for part in PARTS if part != "text_encoder"), f"text_encoder is left out: {error}"
+    return PARTS, None
+
+
+def convert(
+    source: Path,
+    destination: Path,
+    dtype: str = "bf16",
+    stem: str | None = None,
+    parts: Sequence[str] | None = None,
+    verified: bool = False,
+    progress: Progress = lambda name, done, total: None,
+    note: Callable[[str], None] = lambda text: None,
+) -> Iterator[Converted]:
+    """Write the planned files into a folder like ComfyUI's models, one after the other; yields each as it is done.
+
+    A file that is there with the same header (names, shapes, dtypes, metadata) and size is kept: a file gets its name
+    only when it is whole. So the same call goes on after an interruption, from file to file.
+    `note` is told what is left out. Raises MovaError as `plan` does, for values that are not finite, and if the disk
+    refuses or is too small.
+    """
+    source, destination = Path(source), Path(destination)
+    check_destination(destination)
+    targets = plan(source, dtype, stem, parts)
+    paths = [path_of(target, destination) for target in targets]
+    for path in paths:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MovaError(f"{path.parent} cannot be made ({error.strerror}); name another folder.") from error
+        if source.is_file() and path.exists() and path.samefile(source):
+            raise MovaError(f"{source} would be written over itself; choose another --dtype, --name or folder.")
+    kept = [writer(target).is_whole(path, target) for path, target in zip(paths, targets, strict=True)]
+    needed = [writer(target).file_size(target) for target, there in zip(targets, kept, strict=True) if not there]
+    check_room(destination, sum(needed))
+    if parts is None and (left_out := default_parts(source)[1]):
+        note(left_out)
+    for path, target, there in zip(paths, targets, kept, strict=True):
+        yield write_target(path, target, there, verified, progress)
+
+
+def check_destination(folder: Path) -> None:
+    """Raise MovaError for ComfyUI's own folder, in which no loader would find the files."""
+    if (folder / "main.py").is_file() and (models := folder / "models").is_dir():
+        raise MovaError(f"{folder} is ComfyUI itself; name its folder models ({models}).")
+
+
+def path_of(target: Target, destination: Path) -> Path:
+    """Where a file goes in a folder like ComfyUI's models."""
+    return destination / target.folder / (target.name + (".gguf" if is_gguf(target.dtype) else ".safetensors"))
+
+
+def is_gguf(dtype: str | None) -> bool:
+    return dtype is not None and dtype.startswith("gguf_")
+
+
+def writer(target: Target) -> ModuleType:
+    """Which module writes the file: both have layout, file_size, is_whole, write and verify."""
+    return convert_gguf if is_gguf(target.dtype) else convert_write
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raise MovaError if the disk has not as many bytes free."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise MovaError(
+            f"{folder} has {free / 1e9:.2f} GB free, and the files need {needed / 1e9:.2f} GB; make room, or choose "
+            "another folder, fewer --parts or a smaller --dtype."
+        )
+
+
+def write_target(
+    path: Path,
+    target: Target,
+    kept: bool = False,
+    verified: bool = False,
+    progress: Progress = lambda name, done, total: None,
+) -> Converted:
+    """Write one planned file, or if it is `kept`, only read it back if it should be `verified`."""
+    done, total = 0, convert_write.source_bytes(target) * ((not kept) + verified)
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(path.name, done, total)
+
+    if not kept:
+        writer(target).write(path, target, tell, verified)
+    elif verified:
+        writer(target).verify(path, replace(target, name=str(path)), tell)
+    return Converted(path, kept, verified)

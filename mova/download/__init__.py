@@ -1,0 +1,1 @@
+"""The same files, written while the release arrives from the model hub."""

@@ -1,0 +1,1 @@
+"""LoRA files: read in every spelling, and fitted to the model."""

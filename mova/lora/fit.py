@@ -1,0 +1,129 @@
+"""Which weights of a joint model a LoRA file changes, checked against their shapes."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..checkpoint.release import JOINT
+from ..checkpoint.weights import expected_shapes
+from ..errors import MovaError
+from ..model.config import PRESETS
+from ..model.joint import JointModel
+from ..shorten import first_names, short
+from .names import BARE, BIAS, DIFF, DORA, DOWN, LOHA, UP
+from .reading import Lora, LoraFile
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def fit(file: LoraFile, shapes: Shapes) -> tuple[dict[str, dict[str, Lora]], list[str]]:
+    """The file's changes by module, each under its layer's name in a joint model, and a key of each that has no place.
+
+    shapes: of the joint model's state dict. Layers without a module's name stay under BARE: they are for any expert's
+    video tower. Raises MovaError if nothing has a place, or if anything that has one is of another shape.
+    """
+    fitted: dict[str, dict[str, Lora]] = {}
+    unmatched: list[str] = []
+    wrong: list[tuple[str, str]] = []
+    modules = dict(file.modules)
+    if BARE in modules and is_for_audio(file, shapes):
+        modules[JOINT[0]] = {**modules.get(JOINT[0], {}), **modules.pop(BARE)}
+    for module, layers in modules.items():
+        prefix = f"{module}." if module in JOINT else ""
+        for layer, lora in layers.items():
+            name = prefix + layer
+            if not has_place(name, lora, shapes):
+                unmatched.append(lora.key)
+                continue
+            fault = misfit(lora, name, shapes)
+            if fault:
+                wrong.append((lora.key, fault))
+            fitted.setdefault(module, {})[name] = lora
+    if not fitted:
+        raise MovaError(f"{file.path} is a LoRA for another model: MOVA has no layers as in {first_names(unmatched)}.")
+    if wrong:
+        key, fault = wrong[0]
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise MovaError(f"{file.path} is a LoRA for another model: {short(key)} {fault}{more}; choose one for MOVA.")
+    return fitted, unmatched
+
+
+def is_for_audio(file: LoraFile, shapes: Shapes) -> bool:
+    """Whether a file that names no module is for the audio tower, by its shapes and by its name.
+
+    The shapes alone do not tell: the audio tower has those of Wan 2.1 1.3B, of which there are LoRAs, too. Raises
+    MovaError if they fit, and the file's name does not tell.
+    """
+
+    def fits(prefix: str) -> bool:
+        placed = {f"{prefix}{name}": lora for name, lora in file.modules[BARE].items()}
+        placed = {name: lora for name, lora in placed.items() if has_place(name, lora, shapes)}
+        return bool(placed) and not any(misfit(lora, name, shapes) for name, lora in placed.items())
+
+    if fits("") or not fits(f"{JOINT[0]}."):
+        return False
+    if "audio" in file.path.stem.lower():
+        return True
+    raise MovaError(
+        f"{file.path} does not fit MOVA's video towers, but its audio tower, as a LoRA for Wan 2.1 1.3B does: if it is "
+        "made for the audio tower, put 'audio' into the file's name, else choose another."
+    )
+
+
+def has_any_place(layers: Mapping[str, Lora]) -> bool:
+    """Whether a released model's video tower has one of these layers, of whatever shape."""
+    shapes = expected_shapes(JointModel(PRESETS["MOVA-360p"].model, device="meta"))
+    return any(has_place(name, lora, shapes) for name, lora in layers.items())
+
+
+def has_place(name: str, lora: Lora, shapes: Shapes) -> bool:
+    """Whether the model has the layer, or a parameter of that name, and its bias if that is to be changed."""
+    is_layer = f"{name}.weight" in shapes and (BIAS not in lora.parts or f"{name}.bias" in shapes)
+    return is_layer or (name in shapes and set(lora.parts) in ({DIFF}, {DOWN, UP}))
+
+
+def misfit(lora: Lora, name: str, shapes: Shapes) -> str | None:
+    """What does not fit of a change to a layer of the model, in words."""
+    weight = shapes.get(f"{name}.weight", shapes.get(name, ()))
+    flat = [weight[0], math.prod(weight[1:])]
+    parts = {part: [*tensor.shape] for part, tensor in lora.parts.items()}
+    if UP in parts and parts[UP][1:2] != parts[DOWN][:1]:
+        return f"has halves of two ranks, {parts[DOWN]} and {parts[UP]}"
+    if BIAS in parts and parts[BIAS] != [*shapes[f"{name}.bias"]]:
+        return f"is for a bias of {parts[BIAS]}, but that of {name} is {[*shapes[f'{name}.bias']]}"
+    if DORA in parts and math.prod(parts[DORA]) not in flat:
+        return f"has DoRA's scale for {math.prod(parts[DORA])} columns or rows, but {name} is {flat}"
+    if DIFF in parts:
+        found, flat = parts[DIFF], [*weight]
+    elif main := set(parts) - {BIAS, DORA}:
+        found = product_shape({part: lora.parts[part] for part in main})
+    else:
+        return None
+    return None if found == flat else f"is for a weight of {found}, but that of {name} is {flat}"
+
+
+def product_shape(parts: Mapping[str, Tensor]) -> list[int]:
+    """Rows and columns of what a pair, a LoHa or a LoKr adds, kernels flattened."""
+
+    def product(up: str, down: str) -> list[int]:
+        return [parts[up].shape[0], math.prod(parts[down].shape[1:])]
+
+    if UP in parts:
+        return product(UP, DOWN)
+    if set(parts) >= LOHA:
+        return product("hada_w1_a", "hada_w1_b")
+    w1, w2 = (
+        [parts[w].shape[0], math.prod(parts[w].shape[1:])] if w in parts else product(f"{w}_a", f"{w}_b")
+        for w in ("lokr_w1", "lokr_w2")
+    )
+    return [a * b for a, b in zip(w1, w2, strict=True)]
+
+
+def update(lora: Lora) -> Tensor:
+    """What a pair or a difference adds to its weight at strength 1, in float32."""
+    if DIFF in lora.parts:
+        return lora.parts[DIFF].float()
+    up, down = (lora.parts[part].float().flatten(1) for part in (UP, DOWN))
+    return lora.scale * torch.mm(up, down)

@@ -1,0 +1,140 @@
+"""LoRA files, of whatever trainer: what they change in which module, and how strongly. No model is needed for this."""
+
+import collections
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..checkpoint.header import broken
+from ..shorten import first_names, short
+from .file import alpha_of, read_tensors, weights_file
+from .names import ALPHA, BARE, DORA, DOWN, is_complete, split_key
+
+ROLES = {
+    "video_dit": "video tower of the high-noise expert",
+    "video_dit_2": "video tower of the low-noise expert",
+    "audio_dit": "audio tower",
+    "dual_tower_bridge": "bridge",
+    BARE: "no module is named: a video tower of Wan's kind",
+}
+
+
+@dataclass(frozen=True)
+class Lora:
+    """What a file has for one layer: a pair down [rank, in] and up [out, rank], or the parts of another change."""
+
+    key: str  # one of the file's own keys, for messages
+    parts: dict[str, Tensor]  # by ComfyUI's spelling of the part
+    alpha: float | None  # the update is alpha / rank * up @ down; None: up @ down
+
+    @property
+    def rank(self) -> int | None:
+        """The inner dimension of up @ down, or of LoHa's or LoKr's product; None if there is no product."""
+        inner = (part for part in (DOWN, "hada_w1_b", "lokr_w2_b", "lokr_w1_b") if part in self.parts)
+        return next((self.parts[part].shape[0] for part in inner), None)
+
+    @property
+    def scale(self) -> float:
+        """alpha / rank."""
+        return 1.0 if self.alpha is None or not self.rank else self.alpha / self.rank
+
+
+@dataclass(frozen=True)
+class LoraFile:
+    """A LoRA file's contents by module (BARE: those that name none) and layer, and what of it cannot be used."""
+
+    path: Path
+    modules: dict[str, dict[str, Lora]]
+    unknown: list[str]  # keys in no known spelling
+    incomplete: list[str]  # keys of layers of which a part is missing, such as lora_A without lora_B
+    alpha_source: str  # for messages
+
+    def scales(self) -> str:
+        """How strong the file is by itself, for the user."""
+        scales = sorted({round(lora.scale, 6) for layers in self.modules.values() for lora in layers.values()})
+        listed = ", ".join(f"{scale:g}" for scale in scales[:4]) + (", ..." if len(scales) > 4 else "")
+        return f"alpha / rank: {listed} ({self.alpha_source})"
+
+
+def is_lora(names: Iterable[str]) -> bool:
+    """Whether tensors with these names are a LoRA's."""
+    keys = (split_key(name) for name in names)
+    return any(key is not None and key[2] != ALPHA for key in keys)  # the audio VAE has weights named alpha, too
+
+
+def read_lora(path: Path) -> LoraFile:
+    """Read a LoRA: a safetensors file, a pickle of plain tensors, or the folder that a trainer wrote.
+
+    Raises MovaError if there is none, if it is damaged, or if a pickle holds more than tensors: that is not loaded.
+    """
+    path = weights_file(Path(path))
+    tensors, settings, source = read_tensors(path)
+    found: dict[tuple[str, str], dict[str, str]] = collections.defaultdict(dict)
+    unknown = []
+    for key in tensors:
+        place = split_key(key)
+        if place is None:
+            unknown.append(key)
+            continue
+        *where, part = place
+        keys = found[where[0], where[1]]
+        if part in keys:
+            twice = f"{short(keys[part])} and {short(key)}"
+            raise broken(path, f"has one part of a layer twice, as {twice}", "save a single adapter in a file")
+        keys[part] = key
+
+    modules: dict[str, dict[str, Lora]] = {}
+    incomplete: list[str] = []
+    for (module, layer), keys in found.items():
+        if not is_complete(keys):
+            incomplete += keys.values()
+            continue
+        parts = {part: tensors[key] for part, key in keys.items() if part != ALPHA}
+        if odd := [key for part, key in keys.items() if part != ALPHA and not is_matrix(tensors[key])]:
+            raise broken(path, f"has something else than plain numbers in rows and columns in {first_names(odd)}")
+        if DORA in parts and parts[DORA].ndim == 1:  # PEFT's: one number for each output
+            parts[DORA] = parts[DORA][:, None]
+        lora = Lora(next(iter(keys.values())), parts, None)
+        alpha = alpha_of(settings, layer, lora.rank)
+        if ALPHA in keys:
+            alpha, source = one_number(path, keys[ALPHA], tensors[keys[ALPHA]]), f"in {path.name}"
+        modules.setdefault(module, {})[layer] = Lora(lora.key, parts, alpha)
+    if not modules:
+        what = f"such as {first_names(list(tensors))}" if tensors else "it is empty"
+        raise broken(path, f"holds no whole change to any layer ({what})", "choose a LoRA file")
+    given = any(lora.alpha is not None for layers in modules.values() for lora in layers.values())
+    return LoraFile(path, modules, unknown, incomplete, source if given else "no alpha is given")
+
+
+def is_matrix(tensor: Tensor) -> bool:
+    """Whether a tensor can be part of a change; pickles may hold any kind."""
+    return tensor.ndim > 0 and tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta
+
+
+def one_number(path: Path, key: str, tensor: Tensor) -> float:
+    if tensor.numel() != 1 or tensor.is_complex() or tensor.is_meta or not math.isfinite(float(tensor)):
+        raise broken(path, f"has {short(key)}, which is not a number")
+    return float(tensor)
+
+
+def describe_lora(path: Path) -> Iterator[str]:
+    """Lines for the user. Raises MovaError as read_lora does."""
+    from . import fit as lora_fit
+
+    file = read_lora(path)
+    yield f"LoRA {file.path}"
+    for module, layers in file.modules.items():
+        ranks = sorted({lora.rank for lora in layers.values() if lora.rank})
+        rank = f", rank {ranks[0]}" + (f" to {ranks[-1]}" if len(ranks) > 1 else "") if ranks else ""
+        known = module != BARE or lora_fit.has_any_place(layers)
+        role = ROLES[module] if known else "a LoRA for another model, MOVA has no such layers"
+        yield f"{role}: {len(layers)} layers{rank}"
+    yield file.scales()
+    if file.unknown:
+        yield f"keys that are not known: {first_names(file.unknown)}"
+    if file.incomplete:
+        yield f"layers of which a part is missing: {first_names(file.incomplete)}"

@@ -1,0 +1,42 @@
+"""Samplers: plain functions over a callable that returns velocities."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ..errors import Cancelled
+from .schedule import TIMESTEPS
+
+# (video, audio, video timestep, audio timestep) -> velocities; the timesteps are scalars in 0..1000.
+Velocity = Callable[[Tensor, Tensor, float, float], tuple[Tensor, Tensor]]
+
+# (step that is done, 0-based; video, audio)
+Callback = Callable[[int, Tensor, Tensor], None]
+
+
+def euler(
+    velocity: Velocity,
+    video: Tensor,
+    audio: Tensor,
+    video_sigmas: Tensor,
+    audio_sigmas: Tensor,
+    callback: Callback | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    moves: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The published loop: x <- x + v * (sigma_next - sigma), each modality along its own sigmas [steps + 1].
+
+    `moves` are the (video, audio) sigmas to move by, if not those that the model sees (schedule.snapped).
+    Raises Cancelled before the first step at which cancelled() is true.
+    """
+    video_moves, audio_moves = (sigmas.diff().tolist() for sigmas in moves or (video_sigmas, audio_sigmas))
+    video_times, audio_times = ((sigmas[:-1] * TIMESTEPS).tolist() for sigmas in (video_sigmas, audio_sigmas))
+    for step in range(len(video_moves)):
+        if cancelled and cancelled():
+            raise Cancelled(f"Stopped before step {step + 1} of {len(video_moves)}.")
+        video_velocity, audio_velocity = velocity(video, audio, video_times[step], audio_times[step])
+        video = video + video_velocity * video_moves[step]
+        audio = audio + audio_velocity * audio_moves[step]
+        if callback:
+            callback(step, video, audio)
+    return video, audio

@@ -1,0 +1,144 @@
+"""MOVA's guidance as a guider of the host: text, the bridge, and the audio's text apart."""
+
+import math
+from typing import Any
+
+import comfy.samplers
+import comfy.utils
+import node_helpers
+import torch
+from torch import Tensor
+
+from ...mova.sampling.guidance import Guidance, guided
+from . import notice
+from .checks import check_given_noise, check_run, unbound
+from .latent_format import AudioVideoLatent
+
+# Which of the host's conditionings an evaluation (with text, with bridge) is made with.
+CONDITIONINGS = {(False, False): "unbridged", (False, True): "negative", (True, True): "positive"}
+
+
+class MovaGuider(comfy.samplers.CFGGuider):
+    """Ordinary guidance is left to the host, so that what is plugged into it keeps working.
+
+    Of the other kinds a model's sampler_post_cfg_functions get the result, as on the host. What changes the outputs
+    before they are mixed, or mixes them itself (sampler_pre_cfg_function, sampler_cfg_function), knows of two outputs
+    and one scale only: it is left out, with a notice.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        positive: list,
+        negative: list,
+        guidance: Guidance,
+        audio_shift_ratio: float = 1.0,
+        a2v_scale: float = 1.0,
+        v2a_scale: float = 1.0,
+    ) -> None:
+        """audio_shift_ratio: the audio's shift by the video's; the scales weigh what the bridge brings."""
+        super().__init__(model)
+        self.guidance = guidance
+        self.ordinary = guidance.bridge == 1 and guidance.audio == guidance.text
+        self.audio_shift_ratio = audio_shift_ratio
+        self.latent_shapes: list = []
+        self.given = [*positive, *negative]
+        settings = {"mova_audio_shift_ratio": audio_shift_ratio, "mova_a2v_scale": a2v_scale}
+        settings["mova_v2a_scale"] = v2a_scale
+        positive, negative = (node_helpers.conditioning_set_values(given, settings) for given in (positive, negative))
+        conds = {"positive": positive, "negative": negative}
+        if guidance.bridge != 1:
+            off = {"mova_a2v_scale": 0.0, "mova_v2a_scale": 0.0, "prompt_type": "negative"}
+            conds["unbridged"] = node_helpers.conditioning_set_values(negative, off)
+        self.inner_set_conds(conds)
+        self.set_cfg(guidance.text)
+
+    def sample(
+        self,
+        noise: Any,
+        latent_image: Any,
+        sampler: Any,
+        sigmas: Tensor,
+        denoise_mask: Any = None,
+        callback: Any = None,
+        **others: Any,
+    ) -> Any:
+        """As the host's, if what it is given fits together: the host would load the weights first."""
+        latent = {"samples": latent_image, "noise_mask": denoise_mask}
+        check_run(latent, self.given, self.model_patcher.model.mova_config)
+        check_given_noise(noise, latent_image)
+        options = self.model_options
+        if not self.ordinary and (options.get("sampler_pre_cfg_function") or "sampler_cfg_function" in options):
+            notice.show(
+                "With bridge_cfg or audio_cfg, what is plugged into the model to change its cfg has no effect, unless "
+                "it works on the result of guidance."
+            )
+        # The sampler's audio is weaker by the ratio: mova/sampling/audio_shift.py.
+        made = super().sample(
+            noise,
+            self.scaled(latent_image, 1 / self.audio_shift_ratio),
+            sampler,
+            sigmas,
+            denoise_mask=denoise_mask,
+            callback=callback and self.reporting(callback),
+            **others,
+        )
+        return self.scaled(made, self.audio_shift_ratio)
+
+    def scaled(self, latent: Any, factor: float) -> Any:
+        """An audio-video latent with its audio times the factor; also a packed one, [B, 1, N]."""
+        if factor == 1:
+            return latent
+        if getattr(latent, "is_nested", False):
+            video, audio = unbound(latent)
+            return AudioVideoLatent([video, audio * factor])
+        start = latent.shape[2] - math.prod(self.latent_shapes[1][1:])
+        return torch.cat([latent[:, :, :start], latent[:, :, start:] * factor], dim=2)
+
+    def reporting(self, callback: Any) -> Any:
+        """The callback, which gets latents in the model's scale."""
+        factor = self.audio_shift_ratio
+        return lambda step, x0, x, steps: callback(step, self.scaled(x0, factor), self.scaled(x, factor), steps)
+
+    def inner_sample(self, *args: Any, latent_shapes: list | None = None, **kwargs: Any) -> Tensor:
+        """As the host's, noting how video and audio are packed."""
+        self.latent_shapes = latent_shapes or []
+        return super().inner_sample(*args, latent_shapes=latent_shapes, **kwargs)
+
+    def predict_noise(
+        self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: int | None = None
+    ) -> Tensor:
+        """The denoised latent [B, 1, N]: guidance mixes it as it mixes velocities, since the weights add up to 1."""
+        options = model_options or {}
+        if self.ordinary:
+            return super().predict_noise(x, timestep, options, seed)
+        kinds = self.guidance.needed()
+        conds = [self.conds[CONDITIONINGS[kind]] for kind in kinds]
+        outputs = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, options)
+        parts = {
+            kind: tuple(comfy.utils.unpack_latents(output, self.latent_shapes))
+            for kind, output in zip(kinds, outputs, strict=True)
+        }
+        mixed = comfy.utils.pack_latents(guided(lambda text, bridge: parts[text, bridge], self.guidance))[0].to(x)
+        return self.after_guidance(mixed, outputs[-2:], x, timestep, options)
+
+    def after_guidance(
+        self, mixed: Tensor, outputs: list[Tensor], x: Tensor, timestep: Tensor, options: dict[str, Any]
+    ) -> Tensor:
+        """What the functions make of it that the host calls after guidance. The last output is the one with text."""
+        for function in options.get("sampler_post_cfg_function", []):
+            mixed = function(
+                {
+                    "denoised": mixed,
+                    "cond": self.conds["positive"],
+                    "uncond": self.conds["negative"],
+                    "cond_scale": self.cfg,
+                    "model": self.inner_model,
+                    "cond_denoised": outputs[-1],
+                    "uncond_denoised": outputs[0],
+                    "sigma": timestep,
+                    "model_options": options,
+                    "input": x,
+                }
+            )
+        return mixed
