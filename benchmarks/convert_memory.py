@@ -81,7 +81,7 @@ def write_sparse(root: Path, layers: int | None = None) -> dict[str, int]:
     configs["video_vae"], configs["text_encoder"] = {}, UMT5_XXL
     for part in ("video_vae", "text_encoder"):
         write_json(root / part / "config.json", configs[part])
-    tensors["video_vae"], tensors["text_encoder"] = video_vae.expected_tensors(root / "video_vae"), umt5_tensors(root)
+    tensors["video_vae"], tensors["text_encoder"] = video_vae.expected_tensors(root, {}), umt5_tensors(root)
     for part, shapes in tensors.items():
         write_json(root / part / "config.json", configs[part])
         write_shards(root / part, shapes, SHARDS.get(part, 1))
@@ -108,7 +108,7 @@ def shorten(configs: dict[str, dict[str, Any]], tensors: dict[str, Shapes], laye
 def umt5_tensors(root: Path) -> Shapes:
     from mova.model import text
 
-    expected = text.expected_tensors(root / "text_encoder")
+    expected = text.expected_tensors(root, UMT5_XXL)
     return {name: shape for name, shape in expected.items() if name != "encoder.embed_tokens.weight"}
 
 

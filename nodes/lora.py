@@ -14,14 +14,15 @@ from comfy_api.latest import io
 
 from ..mova import JointModel, MovaConfig, MovaError
 from ..mova.checkpoint.release import EXPERTS, JOINT
-from ..mova.checkpoint.weights import expected_shapes
 from ..mova.lora.file import CONFIGS
 from ..mova.lora.fit import fit, update
 from ..mova.lora.names import ALPHA, BARE
 from ..mova.lora.reading import Lora, LoraFile, read_lora
+from ..mova.model.shapes import expected_shapes
 from ..mova.shorten import first_names
 from .host import notice
-from .host.checks import EXPERT_NAMES, check_expert, check_finite
+from .host.checks import check_finite
+from .host.experts import EXPERT_NAMES, check_expert
 
 CATEGORY = "loras"
 SLOTS = {"high_noise": "model_high", "low_noise": "model_low"}

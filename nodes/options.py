@@ -5,8 +5,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..mova.errors import MovaError
-from .host.checks import check_expert
 from .host.elementwise import NORMS, check
+from .host.experts import check_expert
 from .host.kernels import OPTIONS, Options
 from .lora import SLOTS
 

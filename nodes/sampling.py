@@ -13,7 +13,8 @@ from ..mova.sampling import schedule
 from ..mova.sampling.guidance import Guidance
 from ..mova.shorten import short
 from .host import notice
-from .host.checks import check_conditioning, check_expert, check_experts, check_finite, check_run
+from .host.checks import check_conditioning, check_finite, check_run
+from .host.experts import check_expert, check_experts
 from .host.guider import MovaGuider
 from .host.two_experts import Stage, sample
 from .inputs import shift_input

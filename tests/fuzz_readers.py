@@ -15,12 +15,13 @@ from typing import Any
 
 from mova.checkpoint.gguf_file import read_header as read_gguf
 from mova.checkpoint.release import check_library_config, read_boundary, read_schedule
-from mova.checkpoint.weights import expected_shapes, open_weights, read_header, read_json
+from mova.checkpoint.weights import open_weights, read_header, read_json
 from mova.errors import MovaError
 from mova.lora.reading import read_lora
 from mova.model.audio_vae import AudioVAE
 from mova.model.config import AudioVAEConfig, MovaConfig
 from mova.model.joint import JointModel
+from mova.model.shapes import expected_shapes
 from mova.tools.tiny import AUDIO_VAE, CONFIG, TEXT_ENCODER
 
 SECONDS = 2.0

@@ -4,7 +4,7 @@ import torch
 from golden import joint_model
 from safetensors.torch import save_file
 
-from mova.checkpoint.weights import expected_shapes
+from mova.model.shapes import expected_shapes
 
 SHAPES = expected_shapes(joint_model("head128"))
 LAYER = "blocks.1.self_attn.q"

@@ -14,14 +14,8 @@ from damage import write
 from safetensors.torch import save_file
 from sentences import refusal
 
-from mova.checkpoint.weights import (
-    TensorInfo,
-    assign,
-    check_tensors,
-    expected_shapes,
-    open_weights,
-    read_json,
-)
+from mova.checkpoint.weights import TensorInfo, assign, check_tensors, open_weights, read_json
+from mova.model.shapes import expected_shapes
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 STEM = "diffusion_pytorch_model"

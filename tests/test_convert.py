@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from mova import JointModel, MovaConfig, MovaError
 from mova.__main__ import main
 from mova.checkpoint.release import open_checkpoint
-from mova.checkpoint.weights import check_tensors, expected_shapes, open_weights
+from mova.checkpoint.weights import check_tensors, open_weights
 from mova.convert.run import convert
+from mova.model.shapes import expected_shapes
 from mova.model.wan_vae_names import wan_name
 
 

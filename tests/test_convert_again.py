@@ -17,11 +17,12 @@ from test_command_line import ROOT
 from mova import MovaError
 from mova.__main__ import main
 from mova.checkpoint.release import EXPERTS, JOINT
-from mova.checkpoint.weights import expected_shapes, open_weights
+from mova.checkpoint.weights import open_weights
 from mova.convert.parts import Entry, Target
 from mova.convert.run import convert
 from mova.convert.safetensors_writer import AT_ONCE, is_whole, not_finite, verify, write
 from mova.model.joint import JointModel
+from mova.model.shapes import expected_shapes
 from mova.tools.tiny import CONFIG, WEIGHTS, write_json
 
 VAE = ["audio_vae"]

@@ -18,7 +18,6 @@ from test_command_line import ROOT
 from mova import MovaError
 from mova.__main__ import main
 from mova.convert.run import convert
-from mova.download import hub as download_hub
 from mova.download.run import download, full_name
 
 SHARDS = [f"video_dit/diffusion_pytorch_model-0000{n}-of-00002.safetensors" for n in (1, 2)]
@@ -284,7 +283,7 @@ def test_without_a_network_it_says_so(hub, tmp_path, monkeypatch):
 
 
 def test_a_connection_that_stays_lost_ends_the_run_and_the_next_goes_on(hub, converted, tmp_path, monkeypatch):
-    monkeypatch.setattr(download_hub, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr("mova.download.hub.LONGEST_PAUSE", 0.01)
 
     def leave(name, done, total):
         if name == "fetching video_dit 00002-of-00002":

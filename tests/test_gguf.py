@@ -8,6 +8,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from gguf_files import write_gguf
 from golden import FIXTURES
 from safetensors.torch import load_file, save_file
 from sentences import refusal
@@ -17,7 +18,6 @@ from mova import JointModel, MovaConfig, MovaError
 from mova.__main__ import main
 from mova.checkpoint import gguf_file
 from mova.checkpoint.weights import TensorInfo, Weights, open_weights
-from mova.convert.parts import Entry
 from mova.model.config import RELEASED
 from mova.tools import tiny
 
@@ -39,12 +39,8 @@ def source(tmp_path_factory):
     return open_weights(path)
 
 
-def entries(weights):
-    return [Entry(name, weights, name) for name in weights.tensors]
-
-
 def written(path, source, type_name):
-    gguf_file.write(path, entries(source), METADATA, type_name)
+    write_gguf(path, source, METADATA, type_name)
     return path
 
 
@@ -95,7 +91,7 @@ def test_only_matrices_of_blocks_and_bridge_are_quantised(example):
 @pytest.mark.parametrize("type_name", TYPES)
 def test_header_and_size_are_as_announced(source, tmp_path, type_name):
     path = written(tmp_path / "x.gguf", source, type_name)
-    assert path.stat().st_size == gguf_file.file_size(entries(source), METADATA, type_name)
+    assert path.stat().st_size == gguf_file.file_size(source.tensors, METADATA, type_name)
     tensors, metadata = gguf_file.read_header(path)
     assert {name: info.shape for name, info in tensors.items()} == source.shapes()
     assert metadata.items() >= METADATA.items()
@@ -128,7 +124,7 @@ def test_the_release_s_configuration_follows_from_the_shapes_alone():
 
 
 def test_fewer_bits_make_a_smaller_file():
-    sizes = [gguf_file.file_size(entries(released()), {}, kind) for kind in TYPES]
+    sizes = [gguf_file.file_size(released().tensors, {}, kind) for kind in TYPES]
     assert sizes == sorted(sizes, reverse=True)
     # 18.4 billion weights in 34 and 18 bytes for 32, the few that are left out aside.
     assert 19.5e9 < sizes[1] < 20.5e9 and 10.3e9 < sizes[-1] < 11.3e9
@@ -137,7 +133,7 @@ def test_fewer_bits_make_a_smaller_file():
 def test_other_floats_are_taken_and_quantised_weights_are_not(tmp_path):
     state = {f"blocks.0.{name}.weight": torch.randn(4, 64) for name in ("q", "k", "v")}
     save_file({**state, "head.head.weight": torch.randn(4, 64).double()}, tmp_path / "f.safetensors")
-    gguf_file.write(tmp_path / "f.gguf", entries(open_weights(tmp_path / "f.safetensors")), {}, "gguf_bf16")
+    write_gguf(tmp_path / "f.gguf", open_weights(tmp_path / "f.safetensors"), {}, "gguf_bf16")
     tensors, _ = gguf_file.read_header(tmp_path / "f.gguf")
     assert {name: info.dtype for name, info in tensors.items()} == {
         **dict.fromkeys(state, "BF16"),
@@ -146,9 +142,9 @@ def test_other_floats_are_taken_and_quantised_weights_are_not(tmp_path):
     state["blocks.0.q.weight"] = state["blocks.0.q.weight"].to(torch.float8_e4m3fn)
     save_file(state, tmp_path / "q.safetensors")
     with pytest.raises(MovaError, match=r"q\.weight' is stored as F8_E4M3, .* convert from the bf16 file"):
-        gguf_file.write(tmp_path / "q.gguf", entries(open_weights(tmp_path / "q.safetensors")), {}, "gguf_q8_0")
+        write_gguf(tmp_path / "q.gguf", open_weights(tmp_path / "q.safetensors"), {}, "gguf_q8_0")
     with pytest.raises(MovaError, match="no GGUF type called 'gguf_q2_k'; choose one of gguf_bf16, gguf_q8_0"):
-        gguf_file.write(tmp_path / "q.gguf", entries(open_weights(tmp_path / "f.safetensors")), {}, "gguf_q2_k")
+        write_gguf(tmp_path / "q.gguf", open_weights(tmp_path / "f.safetensors"), {}, "gguf_q2_k")
     assert not (tmp_path / "q.gguf").exists()
 
 
@@ -168,18 +164,16 @@ def test_importing_the_pack_s_model_does_not_import_the_package():
 @pytest.mark.skipif(sys.platform != "linux", reason="a limit on file sizes stands for a full disk")
 def test_a_full_disk_leaves_nothing_half_written(source, tmp_path):
     code = f"""
-import resource, signal
+import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
 from pathlib import Path
+sys.path.insert(0, "tests")
+from gguf_files import write_gguf
 from mova import MovaError
-from mova.checkpoint import gguf_file
 from mova.checkpoint.weights import open_weights
-from mova.convert.parts import Entry
-weights = open_weights(Path({source.where!r}))
-entries = [Entry(name, weights, name) for name in weights.tensors]
 try:
-    gguf_file.write(Path({str(tmp_path)!r}) / "x.gguf", entries, {{}}, "gguf_q8_0")
+    write_gguf(Path({str(tmp_path)!r}) / "x.gguf", open_weights(Path({source.where!r})), {{}}, "gguf_q8_0")
 except MovaError as error:
     print(error)
 """

@@ -6,14 +6,14 @@ import sys
 import gguf
 import pytest
 import torch
+from gguf_files import write_gguf
 from safetensors.torch import load_file, save_file
 
 from mova import JointModel
 from mova.__main__ import main
-from mova.checkpoint import gguf_file, quantize
+from mova.checkpoint import quantize
 from mova.checkpoint.weights import open_weights
 from mova.clip.media import write_clip
-from mova.convert.parts import Entry
 from mova.model.wan_vae_names import wan_name
 from mova.tools import tiny
 
@@ -131,9 +131,7 @@ def test_a_clip_tells_each_value_once(tmp_path, info):
 def gguf_path(state, tmp_path_factory):
     folder = tmp_path_factory.mktemp("info")
     save_file(state, folder / "x.safetensors")
-    weights = open_weights(folder / "x.safetensors")
-    entries = [Entry(name, weights, name) for name in weights.tensors]
-    gguf_file.write(folder / "x_Q5_1.gguf", entries, metadata("low_noise"), "gguf_q5_1")
+    write_gguf(folder / "x_Q5_1.gguf", open_weights(folder / "x.safetensors"), metadata("low_noise"), "gguf_q5_1")
     return folder / "x_Q5_1.gguf"
 
 

@@ -9,8 +9,9 @@ import torch
 from lora_files import BRIDGE, LAYER, SHAPES, pair, saved, wan
 from sentences import refusal
 
+from mova.lora.describe import describe_lora
 from mova.lora.fit import fit, update
-from mova.lora.reading import describe_lora, is_lora, read_lora
+from mova.lora.reading import is_lora, read_lora
 
 DOWN, UP = "lora_down.weight", "lora_up.weight"
 # (the key before the half, how the halves are spelled, the module, the layer)

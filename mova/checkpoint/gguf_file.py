@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +23,6 @@ from ..files import whole_file
 from ..shorten import short
 from .header import broken, check_is_file, impostor, unreadable
 from .weights import TensorInfo
-
-if TYPE_CHECKING:
-    from ..convert.parts import Entry
 
 ARCHITECTURE = "wan"
 # The names to choose from, and how files of that type are called. K-quants are not among them: the package reads them,
@@ -86,17 +83,16 @@ def byte_count(shape: Sequence[int], stored: str) -> int:
     return math.prod(shape) // block * size
 
 
-def file_size(entries: "Sequence[Entry]", metadata: Mapping[str, str], type_name: str) -> int:
-    """Bytes of the file that `write` makes of the same arguments."""
+def file_size(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str], type_name: str) -> int:
+    """Bytes of the file that `write` makes of tensors like these."""
     strings = {"general.architecture": ARCHITECTURE, **metadata}
     # A string is its length in 8 bytes and its text; a value has its type in 4 bytes before it; numbers take 4 bytes.
     header = 24 + sum(8 + len(key.encode()) + 4 + 8 + len(value.encode()) for key, value in strings.items() if value)
     header += sum(8 + len(key) + 4 + 4 for key in ("general.quantization_version", "general.file_type"))
     data = 0
-    for entry in entries:
-        info = entry.source.tensors[entry.source_name]
-        header += 8 + len(entry.name.encode()) + 4 + 8 * len(info.shape) + 4 + 8
-        data += padded(byte_count(info.shape, type_of(entry.name, info, type_name)))
+    for name, info in infos.items():
+        header += 8 + len(name.encode()) + 4 + 8 * len(info.shape) + 4 + 8
+        data += padded(byte_count(info.shape, type_of(name, info, type_name)))
     return padded(header) + data
 
 
@@ -106,23 +102,20 @@ def padded(size: int) -> int:
 
 def write(
     path: Path,
-    entries: "Sequence[Entry]",
+    infos: Mapping[str, TensorInfo],
+    tensors: Iterable[Tensor],
     metadata: Mapping[str, str],
     type_name: str,
-    tensors: Iterable[Tensor] | None = None,
     check: Callable[[Path], None] = lambda written: None,
 ) -> None:
     """Write one file, whole or not at all.
 
-    `tensors`: those of the entries, if the caller reads them; none of them makes a header only. `check` is called with
-    the finished file before it gets its name.
+    `tensors`: those of `infos`, in their order; none of them makes a header only. `check` is called with the finished
+    file before it gets its name.
     Raises MovaError if the package is missing, for weights that cannot be stored so, or if the disk refuses.
     """
     gguf = library()
-    infos = [entry.source.tensors[entry.source_name] for entry in entries]
-    stored = [type_of(entry.name, info, type_name) for entry, info in zip(entries, infos, strict=True)]
-    if tensors is None:
-        tensors = (tensor for entry in entries for _, tensor in entry.source.read([entry.source_name]))
+    stored = [type_of(name, info, type_name) for name, info in infos.items()]
     with whole_file(path) as temporary:
         writer = gguf.GGUFWriter(temporary, ARCHITECTURE)
         with contextlib.closing(writer):
@@ -130,10 +123,10 @@ def write(
             writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{TYPES[type_name]}"])
             for key, value in metadata.items():
                 writer.add_string(key, value)
-            for entry, info, kind in zip(entries, infos, stored, strict=True):
+            for (name, info), kind in zip(infos.items(), stored, strict=True):
                 size = byte_count(info.shape, kind)
                 # The dtype given is used only where no type is.
-                writer.add_tensor_info(entry.name, info.shape, None, size, gguf.GGMLQuantizationType[kind])
+                writer.add_tensor_info(name, info.shape, None, size, gguf.GGMLQuantizationType[kind])
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()

@@ -13,16 +13,18 @@ from ..model import text, video_vae
 from ..model.audio_vae import WEIGHT_NORM, AudioVAE
 from ..model.config import MAX_LAYERS, MAX_SIZE, AudioVAEConfig, MovaConfig
 from ..model.joint import JointModel
+from ..model.shapes import expected_shapes
 from ..sampling.schedule import MAX_SHIFT
 from ..shorten import short
 from .header import broken, unreadable
 from .hub_record import check_one_release
-from .weights import TensorInfo, Weights, check_tensors, expected_shapes, open_weights, read_json
+from .weights import TensorInfo, Weights, check_tensors, open_weights, read_json
 
 EXPERTS = {"high_noise": "video_dit", "low_noise": "video_dit_2"}  # the folder of each
 EXPERT_FOLDERS = tuple(EXPERTS.values())
 JOINT = ("audio_dit", "dual_tower_bridge")  # what both experts share
 PARTS = (*EXPERT_FOLDERS, *JOINT, "audio_vae", "video_vae", "text_encoder")
+LIBRARY_PARTS = {"text_encoder": text, "video_vae": video_vae}  # built by another library
 BOUNDARY = 0.9  # the release's
 FLOATS = {"BF16", "F16", "F32", "F64"}
 F8 = {"F8_E4M3", "F8_E5M2"}  # the Linear layers' weights are cast up from them as they are read
@@ -130,7 +132,7 @@ def _open(root: Path, parts: Collection[str]) -> Checkpoint:
             found = plain_infos(found)
         if part == "text_encoder":
             optional = {"encoder.embed_tokens.weight"}  # the same tensor as shared.weight; files hold one or both
-        check_tensors(found, expected_tensors(checkpoint, part, joint), weights.where, optional)
+        check_tensors(found, expected_tensors(checkpoint, part, joint, configs[part]), weights.where, optional)
         check_dtypes(weights, FLOATS | F8 if part in (*EXPERT_FOLDERS, *JOINT) else FLOATS)
     check_fit(checkpoint)
     return checkpoint
@@ -139,7 +141,7 @@ def _open(root: Path, parts: Collection[str]) -> Checkpoint:
 def read_configs(root: Path, parts: Collection[str]) -> dict[str, dict[str, Any]]:
     """The config.json of each part; those that other libraries will read are checked, the tokenizer's with them."""
     configs = {part: read_json(root / part / "config.json") for part in parts}
-    for part in ("text_encoder", "video_vae"):
+    for part in LIBRARY_PARTS:
         if part in parts:
             check_library_config(root / part / "config.json", configs[part])
     if "text_encoder" in parts:
@@ -212,13 +214,11 @@ def check_library_config(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def expected_tensors(
-    checkpoint: Checkpoint, part: str, joint: Mapping[str, tuple[int, ...]]
+    checkpoint: Checkpoint, part: str, joint: Mapping[str, tuple[int, ...]], values: Mapping[str, Any]
 ) -> Mapping[str, tuple[int, ...]]:
-    """Names and shapes that a part must have according to its configuration; `joint` are those of the joint model."""
-    if part == "text_encoder":
-        return text.expected_tensors(checkpoint.root / part)
-    if part == "video_vae":
-        return video_vae.expected_tensors(checkpoint.root / part)
+    """Names and shapes that a part must have by its config.json's values; `joint` are those of the joint model."""
+    if part in LIBRARY_PARTS:
+        return LIBRARY_PARTS[part].expected_tensors(checkpoint.root / part / "config.json", values)
     if part == "audio_vae":
         return expected_shapes(AudioVAE(checkpoint.audio_vae, device="meta"))
     if part in EXPERT_FOLDERS:

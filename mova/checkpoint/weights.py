@@ -23,7 +23,6 @@ __all__ = [
     "assign",
     "check_finite",
     "check_tensors",
-    "expected_shapes",
     "open_weights",
     "read_header",
     "read_json",
@@ -195,12 +194,6 @@ def check_tensors(
         faults.append(f"has other shapes: {first_names(misshapen, str)}")
     if faults:
         raise broken(where, ", and ".join(faults), "take weights and config.json from the same release")
-
-
-def expected_shapes(module: torch.nn.Module, prefix: str = "") -> dict[str, tuple[int, ...]]:
-    """Shapes in the module's state dict (it may be on the meta device): the names under `prefix`, without it."""
-    state = module.state_dict()
-    return {name[len(prefix) :]: tuple(state[name].shape) for name in state if name.startswith(prefix)}
 
 
 def assign(module: torch.nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> None:

@@ -1,4 +1,4 @@
-"""The same for GGUF files as convert_write for safetensors files."""
+"""The same for GGUF files as safetensors_writer.py for safetensors files."""
 
 import dataclasses
 import tempfile
@@ -16,18 +16,20 @@ from .parts import Entry, Target
 from .safetensors_writer import Progress, differs, no_progress, read_ahead
 
 
+def given(target: Target) -> dict[str, TensorInfo]:
+    """The tensors that the file is made of, as their sources have them."""
+    return {entry.name: entry.source.tensors[entry.source_name] for entry in target.entries}
+
+
 def layout(target: Target) -> dict[str, TensorInfo]:
     """The tensors of the file; "dtype" is GGUF's type."""
-    found = {}
-    for entry in target.entries:
-        info = entry.source.tensors[entry.source_name]
-        found[entry.name] = TensorInfo(gguf_file.type_of(entry.name, info, str(target.dtype)), info.shape)
-    return found
+    kind = str(target.dtype)
+    return {name: TensorInfo(gguf_file.type_of(name, info, kind), info.shape) for name, info in given(target).items()}
 
 
 def file_size(target: Target) -> int:
     """Bytes of the file."""
-    return gguf_file.file_size(target.entries, target.metadata, str(target.dtype))
+    return gguf_file.file_size(given(target), target.metadata, str(target.dtype))
 
 
 def is_whole(path: Path, target: Target) -> bool:
@@ -45,7 +47,7 @@ def header(target: Target) -> bytes:
     """All that comes before the tensors' bytes: what the package writes of tensors whose data never comes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "header.gguf"
-        gguf_file.write(path, target.entries, target.metadata, str(target.dtype), tensors=())
+        gguf_file.write(path, given(target), (), target.metadata, str(target.dtype))
         written = path.read_bytes()
     return written.ljust(gguf_file.padded(len(written)), b"\0")
 
@@ -72,7 +74,7 @@ def write(path: Path, target: Target, progress: Progress = no_progress, verified
             verify(written, dataclasses.replace(target, name=str(path)), progress)
 
     tensors = (tensor for _, tensor in read_ahead(target.entries, progress))
-    gguf_file.write(path, target.entries, target.metadata, str(target.dtype), tensors, check)
+    gguf_file.write(path, given(target), tensors, target.metadata, str(target.dtype), check)
 
 
 def verify(path: Path, target: Target, progress: Progress = no_progress) -> None:

@@ -17,13 +17,13 @@ from torch import Tensor
 from ..checkpoint.gguf_file import TYPES as GGUF_TYPES
 from ..checkpoint.header import broken, check_is_file
 from ..checkpoint.hub_record import check_one_release
-from ..checkpoint.release import EXPERTS, JOINT, plain_infos
-from ..checkpoint.weights import TensorInfo, Weights, check_tensors, expected_shapes, open_weights, read_json
+from ..checkpoint.release import EXPERTS, JOINT, LIBRARY_PARTS, plain_infos, read_configs
+from ..checkpoint.weights import TensorInfo, Weights, check_tensors, open_weights
 from ..errors import MovaError
-from ..model import text, video_vae
 from ..model.audio_vae import AudioVAE
 from ..model.config import AudioVAEConfig, MovaConfig
 from ..model.joint import JointModel
+from ..model.shapes import expected_shapes
 from ..model.wan_vae_names import wan_name
 from ..shorten import short
 
@@ -117,23 +117,24 @@ def plan_folder(
     source = root.resolve().name
     for part in parts:
         weights = {name: opened(root / name) for name in folders_of(part) if name != "tokenizer"}
+        configs = read_configs(root, weights)
         if part in EXPERTS:
             check_one_release([path for held in weights.values() for path in held.paths()], only_if_proven=True)
-            values = {name: read_json(root / name / "config.json") for name in weights}
-            config = MovaConfig.from_dict({**values, "video_dit": values[EXPERTS[part]]})
+            config = MovaConfig.from_dict({**configs, "video_dit": configs[EXPERTS[part]]})
             yield expert_target(part, config, weights, source, stem, dtype[part])
-        elif part == "audio_vae":
-            audio = AudioVAEConfig.from_dict(read_json(root / part / "config.json"))
-            yield audio_vae_target(audio, weights[part], source, stem, dtype[part])
-        elif part == "video_vae":
-            values = read_json(root / part / "config.json")
-            check_tensors(weights[part], video_vae.expected_tensors(root / part), weights[part].where)
-            yield video_vae_target(values, weights[part], source, stem, dtype[part])
+            continue
+        held, values = weights[part], configs[part]
+        if part == "audio_vae":
+            yield audio_vae_target(AudioVAEConfig.from_dict(values), held, source, stem, dtype[part])
+            continue
+        expected = LIBRARY_PARTS[part].expected_tensors(root / part / "config.json", values)
+        if part == "video_vae":
+            check_tensors(held, expected, held.where)
+            yield video_vae_target(values, held, source, stem, dtype[part])
         else:
-            values = read_json(root / part / "config.json")
-            check_tensors(weights[part], text.expected_tensors(root / part), weights[part].where, {EMBEDDING})
+            check_tensors(held, expected, held.where, {EMBEDDING})
             tokenizer = sentencepiece_model(root / "tokenizer")
-            yield text_encoder_target(values, weights[part], tokenizer, source, stem, dtype[part])
+            yield text_encoder_target(values, held, tokenizer, source, stem, dtype[part])
 
 
 def folders_of(part: str) -> tuple[str, ...]:

@@ -8,8 +8,7 @@ from types import ModuleType
 
 from ..checkpoint.weights import Weights, open_weights
 from ..errors import MovaError
-from . import gguf_writer as convert_gguf
-from . import safetensors_writer as convert_write
+from . import gguf_writer, safetensors_writer
 from .parts import PARTS, Entry, Target, chosen_parts, plan_file, plan_folder, sentencepiece_model
 from .safetensors_writer import DTYPES
 
@@ -130,7 +129,7 @@ def is_gguf(dtype: str | None) -> bool:
 
 def writer(target: Target) -> ModuleType:
     """Which module writes the file: both have layout, file_size, is_whole, write and verify."""
-    return convert_gguf if is_gguf(target.dtype) else convert_write
+    return gguf_writer if is_gguf(target.dtype) else safetensors_writer
 
 
 def check_room(folder: Path, needed: int) -> None:
@@ -151,7 +150,7 @@ def write_target(
     progress: Progress = lambda name, done, total: None,
 ) -> Converted:
     """Write one planned file, or if it is `kept`, only read it back if it should be `verified`."""
-    done, total = 0, convert_write.source_bytes(target) * ((not kept) + verified)
+    done, total = 0, safetensors_writer.source_bytes(target) * ((not kept) + verified)
 
     def tell(more: int) -> None:
         nonlocal done

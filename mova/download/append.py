@@ -83,7 +83,7 @@ def write_piece(
 ) -> None:
     """Write a piece behind what comes before it, onto the disk; if `verified`, read it back.
 
-    Raises MovaError if the file it is read from is not the planned one, and for what convert_write.write refuses.
+    Raises MovaError if the file it is read from is not the planned one, and for what safetensors_writer.write refuses.
     """
     check_file(piece)
     with open(partial, "r+b") as file:

@@ -24,7 +24,7 @@ from ..convert.run import Converted, Progress, check_destination, default_parts,
 from ..errors import MovaError
 from ..files import reason, rename, whole_file
 from ..shorten import short
-from . import append as download_write
+from . import append
 from .append import Piece
 from .hub import Repository, fetch, library, open_repository, part_of, read_header, size_of
 
@@ -199,7 +199,7 @@ def prepare(
         if writer(target).is_whole(path, target):
             kept.append(path)
         else:
-            jobs.append(Job(path, target, download_write.pieces(target)))
+            jobs.append(Job(path, target, append.pieces(target)))
     return jobs, kept
 
 
@@ -245,7 +245,7 @@ def check_room(repository: Repository, state: Path, jobs: list[Job]) -> None:
     shards = device(state)
     for number, job in enumerate(jobs):
         at = device(job.path.parent)
-        left = download_write.remaining(job.partial, job.target, job.pieces)
+        left = append.remaining(job.partial, job.target, job.pieces)
         used[at] += (left[0].begin if left else job.pieces[-1].end) - size_of(job.partial)
         later = {piece.file for other in jobs[number + 1 :] for piece in other.pieces}
         for piece in left:
@@ -274,15 +274,15 @@ def device(folder: Path) -> int:
 
 def make(repository: Repository, state: Path, job: Job, later: set[Path], verified: bool, progress: Progress) -> None:
     """Write a file, fetching shard by shard; each is deleted when it is written, unless it is needed `later`."""
-    left = download_write.remaining(job.partial, job.target, job.pieces)
+    left = append.remaining(job.partial, job.target, job.pieces)
     if len(left) == len(job.pieces):
-        download_write.write_header(job.partial, job.target)
+        append.write_header(job.partial, job.target)
     for piece in left:
         name = piece.file.relative_to(state).as_posix()
         fetch(repository, name, piece.file, counted(progress, f"fetching {label(name)}", repository.files[name].size))
         work = piece.source_bytes * (1 + verified)
         tell = counted(progress, f"writing {label(name)}", work)
-        download_write.write_piece(job.partial, job.target, piece, verified, tell)
+        append.write_piece(job.partial, job.target, piece, verified, tell)
         if piece.file.suffix == ".safetensors" and piece.file not in later:
             piece.file.unlink()
     if not writer(job.target).is_whole(job.partial, job.target):

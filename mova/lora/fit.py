@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from ..checkpoint.release import JOINT
-from ..checkpoint.weights import expected_shapes
 from ..errors import MovaError
 from ..model.config import PRESETS
 from ..model.joint import JointModel
+from ..model.shapes import expected_shapes
 from ..shorten import first_names, short
 from .names import BARE, BIAS, DIFF, DORA, DOWN, LOHA, UP
 from .reading import Lora, LoraFile

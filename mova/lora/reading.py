@@ -2,7 +2,7 @@
 
 import collections
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +12,7 @@ from torch import Tensor
 from ..checkpoint.header import broken
 from ..shorten import first_names, short
 from .file import alpha_of, read_tensors, weights_file
-from .names import ALPHA, BARE, DORA, DOWN, is_complete, split_key
-
-ROLES = {
-    "video_dit": "video tower of the high-noise expert",
-    "video_dit_2": "video tower of the low-noise expert",
-    "audio_dit": "audio tower",
-    "dual_tower_bridge": "bridge",
-    BARE: "no module is named: a video tower of Wan's kind",
-}
+from .names import ALPHA, DORA, DOWN, is_complete, split_key
 
 
 @dataclass(frozen=True)
@@ -119,22 +111,3 @@ def one_number(path: Path, key: str, tensor: Tensor) -> float:
     if tensor.numel() != 1 or tensor.is_complex() or tensor.is_meta or not math.isfinite(float(tensor)):
         raise broken(path, f"has {short(key)}, which is not a number")
     return float(tensor)
-
-
-def describe_lora(path: Path) -> Iterator[str]:
-    """Lines for the user. Raises MovaError as read_lora does."""
-    from . import fit as lora_fit
-
-    file = read_lora(path)
-    yield f"LoRA {file.path}"
-    for module, layers in file.modules.items():
-        ranks = sorted({lora.rank for lora in layers.values() if lora.rank})
-        rank = f", rank {ranks[0]}" + (f" to {ranks[-1]}" if len(ranks) > 1 else "") if ranks else ""
-        known = module != BARE or lora_fit.has_any_place(layers)
-        role = ROLES[module] if known else "a LoRA for another model, MOVA has no such layers"
-        yield f"{role}: {len(layers)} layers{rank}"
-    yield file.scales()
-    if file.unknown:
-        yield f"keys that are not known: {first_names(file.unknown)}"
-    if file.incomplete:
-        yield f"layers of which a part is missing: {first_names(file.incomplete)}"

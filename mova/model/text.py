@@ -2,15 +2,15 @@
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..checkpoint.weights import expected_shapes, read_json
 from ..errors import MovaError, first_line, install_command
+from .shapes import expected_shapes
 
 TOKENS = 512  # that the model was trained with; shorter prompts are followed by zeros, which are attended to
 
@@ -33,17 +33,16 @@ def clean(prompt: str) -> str:
     return re.sub(r"\s+", " ", prompt).strip()
 
 
-def expected_tensors(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes that the text encoder in a folder must have; MovaError if its config makes none."""
+def expected_tensors(config: Path, values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the text encoder that a config.json with these values describes; MovaError if it is none."""
     from transformers import UMT5Config, UMT5EncoderModel
 
-    values = read_json(folder / "config.json")
     try:
         with torch.device("meta"):
-            return expected_shapes(UMT5EncoderModel(UMT5Config.from_dict(values)))
+            return expected_shapes(UMT5EncoderModel(UMT5Config.from_dict(dict(values))))
     except Exception as error:  # what a wrong value raises is up to the library that meets it first
         raise MovaError(
-            f"{folder / 'config.json'} does not describe a UMT5 encoder ({first_line(error)}); download it again."
+            f"{config} does not describe a UMT5 encoder ({first_line(error)}); download it again."
         ) from error
 
 

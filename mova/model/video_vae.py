@@ -1,27 +1,25 @@
 """The Wan 2.1 video VAE, by diffusers, and the normalisation of its latents."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..checkpoint.weights import expected_shapes, read_json
 from ..errors import MovaError, first_line
+from .shapes import expected_shapes
 
 
-def expected_tensors(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes that the VAE in a folder must have; MovaError if its config makes none."""
+def expected_tensors(config: Path, values: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the VAE that a config.json with these values describes; MovaError if it is none."""
     from diffusers import AutoencoderKLWan
 
-    values = read_json(folder / "config.json")
     try:
         with torch.device("meta"):
-            return expected_shapes(AutoencoderKLWan.from_config(values))
+            return expected_shapes(AutoencoderKLWan.from_config(dict(values)))
     except Exception as error:  # what a wrong value raises is up to the library that meets it first
-        raise MovaError(
-            f"{folder / 'config.json'} does not describe a Wan VAE ({first_line(error)}); download it again."
-        ) from error
+        raise MovaError(f"{config} does not describe a Wan VAE ({first_line(error)}); download it again.") from error
 
 
 def load(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:

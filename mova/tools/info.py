@@ -40,19 +40,19 @@ NOT_WEIGHTS = ("_scale", "_scale_2", ".scale_weight", ".scale_input", "scaled_fp
 
 def describe(path: Path) -> Iterator[str]:
     """Lines for the user. Raises MovaError if the path is nothing that MOVA knows, or is damaged."""
-    from ..lora import reading as lora
+    from ..lora.describe import describe_lora
 
     suffix = path.suffix.lower()
     if path.is_dir() and ((path / "model_index.json").exists() or any((path / part).is_dir() for part in PARTS)):
         return describe_folder(path)
     if path.is_dir() and any((path / name).is_file() for name in TRAINERS_NAMES):
-        return lora.describe_lora(path)
+        return describe_lora(path)
     if path.is_dir() or suffix == ".safetensors":
         return describe_weights(path)
     if suffix == ".gguf":
         return describe_gguf(path)
     if path.exists() and suffix in PICKLES:  # LoRAs are the only pickles that MOVA takes
-        return lora.describe_lora(path)
+        return describe_lora(path)
     if suffix == ".mp4":
         return describe_clip(path)
     if not path.exists():
@@ -82,11 +82,12 @@ def describe_folder(path: Path) -> Iterator[str]:
 
 
 def describe_weights(path: Path) -> Iterator[str]:
-    from ..lora import reading as lora
+    from ..lora.describe import describe_lora
+    from ..lora.reading import is_lora
 
     weights = open_weights(path)
-    if lora.is_lora(weights.tensors):
-        yield from lora.describe_lora(path)
+    if is_lora(weights.tensors):
+        yield from describe_lora(path)
         yield totals(weights.tensors)
     else:
         layers = quantised_layers(weights)

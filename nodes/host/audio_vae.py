@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ...mova import AudioVAE, AudioVAEConfig, MovaError
-from ...mova.checkpoint.weights import assign, check_tensors, expected_shapes, open_weights, read_json
+from ...mova.checkpoint.weights import assign, check_tensors, open_weights, read_json
 from ...mova.model.audio_vae import plain_weights
+from ...mova.model.shapes import expected_shapes
 from .checks import audio_of
 
 # Values alive at the decoder's peak, for each value of its widest layers; and the same for the encoder.

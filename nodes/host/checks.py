@@ -12,8 +12,6 @@ from ...mova.errors import first_line
 from ...mova.sampling.conditioning import GRID, TEMPORAL_STRIDE, audio_latents, check_fps, check_size
 from ...mova.shorten import short
 
-EXPERT_NAMES = {"high_noise": "high-noise", "low_noise": "low-noise"}
-
 
 def check_latent_shapes(shapes: Sequence[Sequence[int]], config: MovaConfig) -> None:
     """Raise MovaError unless these are the shapes of a video and an audio latent that the model can take."""
@@ -99,46 +97,6 @@ def check_given_noise(noise: Any, samples: Any) -> None:
     if not fits:
         found, latent = (" and ".join(map(str, shapes)) for shapes in (given, wanted))
         raise MovaError(f"The noise is {found}, but the latent is {latent}; connect RandomNoise.")
-
-
-def check_expert(model: Any, slot: str, wanted: str | None = None) -> None:
-    """Raise MovaError unless the MODEL is a MOVA model, and not one whose file says that it is the other expert."""
-    from .base import MOVA
-
-    if model is None:  # what MOVA Model Loader gives for "none"
-        raise MovaError(f"There is no model in {slot}; choose a file for it in MOVA Model Loader.")
-    inner = model.model
-    if not isinstance(inner, MOVA):
-        raise MovaError(f"The model in {slot} is {type(inner).__name__}, not MOVA; load a MOVA file there.")
-    if wanted and inner.expert in EXPERT_NAMES and inner.expert != wanted:
-        raise MovaError(
-            f"The model in {slot} is the {EXPERT_NAMES[inner.expert]} expert, as its file says; connect the "
-            f"{EXPERT_NAMES[wanted]} one there (are the two swapped?)."
-        )
-
-
-def check_experts(high: Any, low: Any | None) -> None:
-    """check_expert for both, and that they are not the same one twice."""
-    check_expert(high, "model_high", "high_noise")
-    if low is None:
-        return
-    check_expert(low, "model_low", "low_noise")
-    if sizes(low.model.mova_config) != sizes(high.model.mova_config):
-        raise MovaError(
-            "model_high and model_low are of different MOVA models; load both experts from the same release."
-        )
-    # One small tensor tells the experts apart, also if the same file was loaded twice.
-    modulations = [model.model.diffusion_model.head.modulation.float().cpu() for model in (high, low)]
-    if low.model is high.model or torch.equal(*modulations):
-        raise MovaError(
-            "model_high and model_low are the same expert; load the low-noise file for model_low, or leave it out."
-        )
-
-
-def sizes(config: MovaConfig) -> list[tuple[int, ...]]:
-    """What the tensors' shapes say of a model: a file without a configuration may leave the rest open."""
-    towers = config.video_dit, config.audio_dit
-    return [(tower.dim, tower.ffn_dim, tower.num_layers, tower.text_dim) for tower in towers]
 
 
 def check_video_vae(vae: Any) -> None:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ...mova import JointModel, MovaConfig, MovaError, strict_json
-from ...mova.checkpoint.weights import expected_shapes
 from ...mova.model.config import RELEASED
+from ...mova.model.shapes import expected_shapes
 from . import accessory, nested
 from .base import MOVA
 from .latent_format import MovaLatents

@@ -39,7 +39,7 @@ def run_in_comfyui(host_place, tmp_path, code: str, *arguments: object) -> str:
 def released_text_encoder(root: Path, values: Callable[[str, torch.Size], torch.Tensor] | None = None) -> None:
     """A text encoder of the released size in bf16; without `values` it is not on disk, and reads as zeros."""
     write_json(root / "text_encoder" / "config.json", UMT5_XXL)
-    shapes = {name: torch.Size(shape) for name, shape in text.expected_tensors(root / "text_encoder").items()}
+    shapes = {name: torch.Size(shape) for name, shape in text.expected_tensors(root, UMT5_XXL).items()}
     del shapes["encoder.embed_tokens.weight"]
     header, at = {}, 0
     for name, shape in shapes.items():

@@ -14,6 +14,7 @@ import pytest
 import torch
 from bring_packs import find_pack
 from client import Server, ran
+from gguf_files import write_gguf
 from golden import error, joint_inputs
 from graphs import CONFIG, GIVEN, KIND, Graph, golden_model, numbers, ref
 from round_trip import Clip, apart, check_clip, convert_and_make_clip, converted
@@ -21,7 +22,6 @@ from safetensors.torch import save_file
 
 from mova.checkpoint import gguf_file
 from mova.checkpoint.weights import open_weights
-from mova.convert.parts import Entry
 
 HERE = Path(__file__).parent
 LORA = "gguf.safetensors"
@@ -76,11 +76,10 @@ def write_models(models: Path) -> None:
         # In bf16, as released: what the file leaves unquantised is then in bf16, too.
         save_file({key: value.bfloat16() for key, value in golden_model(name).state_dict().items()}, source)
         weights = open_weights(source)
-        entries = [Entry(tensor, weights, tensor) for tensor in weights.tensors]
         metadata = {"config": json.dumps({"transformer": {**CONFIG, "expert": f"{name}_noise"}})}
         for type_name in TYPES if name == "high" else ("gguf_q8_0",):
             path = folder / file_name(type_name, name)
-            gguf_file.write(path, entries, metadata, type_name)
+            write_gguf(path, weights, metadata, type_name)
             state = {
                 tensor.name: torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type).copy()).reshape(
                     weights.tensors[tensor.name].shape
