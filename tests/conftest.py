@@ -24,6 +24,10 @@ def pytest_runtest_setup() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # or what is still there at the end is taken for leaks, by Triton's bindings aloud
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small checkpoint in the released layout. Shared: tests that change it must copy it."""
