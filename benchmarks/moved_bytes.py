@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mova import PRESETS
-from mova.model.config import Preset
 from mova.model.kernels import Kernels
+from mova.model.presets import Preset
 
 # fmt: off
 VIEWS = {

@@ -18,8 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mova import PRESETS, JointModel, MovaConfig
-from mova.model.config import Preset
 from mova.model.kernels import LOW_MEMORY, Kernels
+from mova.model.presets import Preset
 from mova.sampling.conditioning import audio_latents, latent_frames
 
 

@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "host")]
 from launch import OPERATORS
 
 from mova import JointModel, MovaConfig
-from mova.clip.pipeline import Runtime, layers_for
+from mova.clip.runtime import Runtime, layers_for
 from mova.model.config import BridgeConfig, TowerConfig
 
 

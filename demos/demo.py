@@ -13,7 +13,7 @@ from through_comfyui import find_comfyui, make_clip
 
 from mova.__main__ import main, quiet_libraries
 from mova.clip.contact_sheet import write_contact_sheet
-from mova.clip.media import read_clip
+from mova.clip.reading import read_clip
 
 PROMPT = "A rocket lifts off at night; the engines roar."
 IMAGE = ROOT / "demos" / "rocket.jpg"

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import Cancelled, MovaError
-from .model.config import PRESETS, AudioVAEConfig, MovaConfig
+from .model.config import AudioVAEConfig, MovaConfig
+from .model.presets import PRESETS
 
 __all__ = ["PRESETS", "AudioVAE", "AudioVAEConfig", "Cancelled", "JointModel", "MovaConfig", "MovaError", "schedule"]
 

@@ -1,16 +1,16 @@
 """Command line: python -m mova generate | convert | download | info | tiny."""
 
 import argparse
-import difflib
 import io
 import signal
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from .arguments import Command, Defaults, Parser, typed
 from .errors import MovaError, install_command
+from .progress import ByteProgress, Progress
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,39 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def interrupt(*_: object) -> None:
     """A polite kill is treated as Ctrl-C: what is half done gets cleaned up."""
     raise KeyboardInterrupt
-
-
-class Defaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults that are values."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
-
-
-class Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; see {self.prog} --help\n")
-
-
-class Command(Parser):
-    """Names a mistyped option before what is missing without it."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        known = list(self._option_string_actions)
-        for word in args[: args.index("--")] if "--" in args else args:
-            name = word.partition("=")[0]
-            is_option = name.startswith("--") and " " not in name  # as argparse sees it
-            if is_option and not any(option.startswith(name) for option in known):
-                close = difflib.get_close_matches(name, known, 1)
-                self.error(f"there is no option {name}" + (f" (did you mean {close[0]}?)" if close else ""))
-        return super().parse_known_args(args, namespace)
-
-
-def typed() -> str:
-    """What was typed in front of the arguments: `python -m mova`, or `python PATH/TO/THE/PACK`."""
-    return subprocess.list2cmdline(sys.orig_argv[: len(sys.orig_argv) - len(sys.argv[1:])])
 
 
 def parser() -> argparse.ArgumentParser:
@@ -147,7 +114,7 @@ def run_generate(options: argparse.Namespace) -> None:
     """Check everything, then load, generate and write."""
     # Imported here: these take seconds, which --help should not.
     from .checkpoint.release import open_checkpoint
-    from .clip import media, pipeline
+    from .clip import media, pipeline, runtime
     from .clip.contact_sheet import write_contact_sheet
     from .sampling.conditioning import crop_notice
 
@@ -161,11 +128,11 @@ def run_generate(options: argparse.Namespace) -> None:
         notice = picture and crop_notice(picture.width, picture.height, what, options.width, options.height)
         if notice:
             tell(notice)
-    device, dtype = pipeline.device_and_dtype(options.device, options.dtype)
+    device, dtype = runtime.device_and_dtype(options.device, options.dtype)
     if options.device == "auto" and device.type == "cpu":
         tell("no usable GPU found: computing on the CPU")
     with Progress(options.steps) as progress:
-        runtime = pipeline.Runtime(
+        where = runtime.Runtime(
             device,
             dtype,
             options.attention,
@@ -176,9 +143,9 @@ def run_generate(options: argparse.Namespace) -> None:
             step=progress.step,
         )
         checkpoint = open_checkpoint(options.checkpoint)
-        result = pipeline.generate(checkpoint, request, runtime)
+        result = pipeline.generate(checkpoint, request, where)
         progress.part("writing the clip")
-    settings = pipeline.settings_of(checkpoint, request, runtime)
+    settings = pipeline.settings_of(checkpoint, request, where)
     media.write_clip(options.out, result.frames, options.fps, result.waveform, result.sample_rate, settings)
     print(options.out)
     if options.contact_sheet:
@@ -198,7 +165,7 @@ def quiet_libraries() -> None:
 
 def request_from(options: argparse.Namespace) -> Any:
     """The options as a pipeline.Request, with the pictures read."""
-    from .clip import media
+    from .clip import reading
     from .clip.pipeline import Request
     from .sampling.guidance import Guidance
 
@@ -208,31 +175,10 @@ def request_from(options: argparse.Namespace) -> Any:
     }
     return Request(
         **values,
-        image=media.read_image(options.image) if options.image else None,
-        end_image=media.read_image(options.end_image) if options.end_image else None,
+        image=reading.read_image(options.image) if options.image else None,
+        end_image=reading.read_image(options.end_image) if options.end_image else None,
         guidance=Guidance(options.guidance, options.bridge_guidance, options.audio_guidance),
     )
-
-
-class Progress:
-    """Which part is at work, and a bar over the steps."""
-
-    def __init__(self, steps: int) -> None:
-        from tqdm import tqdm
-
-        self.bar = tqdm(total=steps, unit="step", dynamic_ncols=True)
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def part(self, name: str) -> None:
-        self.bar.set_description(name)
-
-    def step(self, done: int, of: int) -> None:
-        self.bar.update(done - self.bar.n)
 
 
 def run_convert(options: argparse.Namespace) -> None:
@@ -264,35 +210,6 @@ def tell_files(files: Iterable[Any], progress: "ByteProgress") -> None:
         progress.close()
         notes = ["kept: it was there already"] * file.kept + ["verified: it is what its source gives"] * file.verified
         print(file.path, f"({'; '.join(notes)})" if notes else "", flush=True)
-
-
-class ByteProgress:
-    """A bar over the bytes of the file at work."""
-
-    def __init__(self) -> None:
-        self.bar: Any = None
-        self.name = ""
-
-    def __enter__(self) -> "ByteProgress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __call__(self, name: str, done: int, total: int) -> None:
-        from tqdm import tqdm
-
-        if name != self.name:
-            self.close()
-        self.name = name
-        if self.bar is None:
-            self.bar = tqdm(total=total, desc=name, unit="B", unit_scale=True, unit_divisor=1024, dynamic_ncols=True)
-        self.bar.update(done - self.bar.n)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        self.bar = None
 
 
 def run_info(options: argparse.Namespace) -> None:

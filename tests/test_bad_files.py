@@ -19,7 +19,8 @@ from mova.checkpoint.weights import (
     read_header,
     read_json,
 )
-from mova.clip.pipeline import Request, Runtime, encode_images, encode_prompts
+from mova.clip.pipeline import Request, encode_images, encode_prompts
+from mova.clip.runtime import Runtime
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="links and permissions of POSIX")
 SMALL = Request("A rocket lifts off", width=16, height=16, frames=1, steps=2)

@@ -13,7 +13,7 @@ from mova.checkpoint.weights import (
     open_weights,
     read_json,
 )
-from mova.model.config import MAX_SIZE
+from mova.model.config_values import MAX_SIZE
 from mova.sampling.schedule import sigmas
 from mova.tools.tiny import CONFIG
 

@@ -11,7 +11,8 @@ from sentences import refusal
 from mova import JointModel, MovaConfig
 from mova.checkpoint.release import open_checkpoint
 from mova.checkpoint.weights import TensorInfo, check_finite, check_tensors, open_weights
-from mova.clip.pipeline import Request, Runtime, generate
+from mova.clip.pipeline import Request, generate
+from mova.clip.runtime import Runtime
 from mova.model.shapes import expected_shapes
 from mova.shorten import short
 from mova.tools.tiny import CONFIG

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from mova.__main__ import main
-from mova.clip.media import read_clip, read_clip_info, write_clip
+from mova.clip.media import write_clip
+from mova.clip.reading import read_clip, read_clip_info
 
 ROOT = Path(__file__).parents[1]
 SIZE = ["--width", "48", "--height", "32", "--frames", "25", "--steps", "2", "--dtype", "fp32"]
@@ -95,7 +96,7 @@ def test_a_mistake_is_told_in_one_sentence_before_anything_is_loaded(
     def load(*_):
         raise AssertionError("a part of the model was loaded")
 
-    monkeypatch.setattr("mova.clip.pipeline.begin", load)
+    monkeypatch.setattr("mova.clip.runtime.begin", load)
     monkeypatch.chdir(tmp_path)
     assert main(arguments(tiny_checkpoint, tmp_path / "clip.mp4", *more)) == 1
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]

@@ -7,7 +7,7 @@ import torch
 from golden import CASES, FIXTURES, KINDS, error, expected, joint_inputs, joint_model
 
 from mova import JointModel, MovaConfig, MovaError
-from mova.model.config import PRESETS
+from mova.model.presets import PRESETS
 from mova.model.rope import TurnHalves, time_table
 
 SINGLE = [(kind, i) for kind in KINDS for i in range(len(CASES[f"joint_{kind}"]["cases"]))]

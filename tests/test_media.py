@@ -13,7 +13,7 @@ import torch
 from clips import listing, moving_frames, tone
 from sentences import refusal
 
-from mova.clip import media
+from mova.clip import media, reading
 
 AAC_FRAME = 1024  # samples
 
@@ -103,11 +103,11 @@ def test_a_clip_has_the_asked_frames_rate_and_sound_of_their_length(tmp_path, fp
     wanted = round(count / fps * 48000)
     media.write_clip(path, moving_frames(count), fps, tone(round(wanted * given)))
 
-    info = media.read_clip_info(path)
+    info = reading.read_clip_info(path)
     assert (info.frames, info.width, info.height) == (count, 48, 32)
     assert info.fps == pytest.approx(fps, abs=1e-4) and info.duration_s == pytest.approx(count / fps, abs=1e-4)
     assert (info.video_codec, info.audio_codec, info.sample_rate, info.channels) == ("h264", "aac", 48000, 1)
-    frames, waveform, rate, read_fps = media.read_clip(path)
+    frames, waveform, rate, read_fps = reading.read_clip(path)
     assert (frames.shape, frames.dtype, rate, read_fps) == ((count, 32, 48, 3), torch.uint8, 48000, info.fps)
     assert abs(waveform.shape[1] - wanted) <= AAC_FRAME
     assert listing(tmp_path) == ["clip.mp4"]
@@ -116,7 +116,7 @@ def test_a_clip_has_the_asked_frames_rate_and_sound_of_their_length(tmp_path, fp
 def test_frames_come_back_in_order(tmp_path):
     written = moving_frames(25)
     media.write_clip(tmp_path / "a.mp4", written, 24, None)
-    read = media.read_clip(tmp_path / "a.mp4")[0]
+    read = reading.read_clip(tmp_path / "a.mp4")[0]
     distance = (read[:, None].float() - written[None].float()).abs().mean(dim=(2, 3, 4))
     assert distance.argmin(dim=1).tolist() == list(range(25))
 
@@ -124,7 +124,7 @@ def test_frames_come_back_in_order(tmp_path):
 @pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (190, 90, 60)])
 def test_colours_come_back(tmp_path, colour):
     media.write_clip(tmp_path / "a.mp4", torch.tensor(colour, dtype=torch.uint8).expand(3, 32, 32, 3), 24, None)
-    read = media.read_clip(tmp_path / "a.mp4")[0].float()
+    read = reading.read_clip(tmp_path / "a.mp4")[0].float()
     assert (read - torch.tensor(colour)).abs().max() <= 4
 
 
@@ -142,7 +142,7 @@ def test_sound_comes_back_in_sync(tmp_path, rate, channels):
     written = tone(rate * 49 // 24, rate, channels)
     written[:, : rate // 2] = 0  # an onset, since a tone alone also fits when shifted by a period
     media.write_clip(tmp_path / "a.mp4", moving_frames(49), 24, written, sample_rate=rate)
-    read = media.read_clip(tmp_path / "a.mp4")[1][:, : written.shape[1]]
+    read = reading.read_clip(tmp_path / "a.mp4")[1][:, : written.shape[1]]
     assert read.shape == written.shape
     for channel in range(channels):
         assert torch.corrcoef(torch.stack([read[channel], written[channel]]))[0, 1] > 0.99
@@ -153,22 +153,22 @@ def test_sound_comes_back_in_sync(tmp_path, rate, channels):
 def test_sound_louder_than_full_scale_is_clipped_to_it(tmp_path):
     media.write_clip(tmp_path / "loud.mp4", moving_frames(5), 24, tone(10_000) * 20)
     media.write_clip(tmp_path / "clipped.mp4", moving_frames(5), 24, (tone(10_000) * 20).clamp(-1, 1))
-    loud, clipped = (media.read_clip(tmp_path / name)[1] for name in ("loud.mp4", "clipped.mp4"))
+    loud, clipped = (reading.read_clip(tmp_path / name)[1] for name in ("loud.mp4", "clipped.mp4"))
     assert torch.equal(loud, clipped)
 
 
 def test_a_clip_without_sound_has_no_sound_track(tmp_path):
     media.write_clip(tmp_path / "a.mp4", moving_frames(5), 24, None)
-    info = media.read_clip_info(tmp_path / "a.mp4")
+    info = reading.read_clip_info(tmp_path / "a.mp4")
     assert (info.frames, info.audio_codec, info.sample_rate, info.channels, info.settings) == (5, None, 0, 0, {})
-    assert media.read_clip(tmp_path / "a.mp4")[1:3] == (None, 0)
+    assert reading.read_clip(tmp_path / "a.mp4")[1:3] == (None, 0)
 
 
 def test_a_clip_goes_under_a_name_in_any_script(tmp_path):
     path = tmp_path / "火箭 é 🚀.mp4"
     media.check_output(path)
     media.write_clip(path, moving_frames(2), 24, None)
-    assert media.read_clip_info(path).frames == 2 and listing(tmp_path) == [path.name]
+    assert reading.read_clip_info(path).frames == 2 and listing(tmp_path) == [path.name]
 
 
 def test_settings_survive(tmp_path):
@@ -180,7 +180,7 @@ def test_settings_survive(tmp_path):
         "none": None,
     }
     media.write_clip(tmp_path / "a.mp4", moving_frames(2), 24, None, settings=settings)
-    assert media.read_clip_info(tmp_path / "a.mp4").settings == settings
+    assert reading.read_clip_info(tmp_path / "a.mp4").settings == settings
     assert "一只猫 🐈".encode() in (tmp_path / "a.mp4").read_bytes()
 
 
@@ -188,18 +188,18 @@ def test_long_settings_survive(tmp_path):
     settings = {"prompt": "海浪🌊 " * 2500}
     assert len(json.dumps(settings, ensure_ascii=False).encode()) > 20_000
     media.write_clip(tmp_path / "a.mp4", moving_frames(2), 24, None, settings=settings)
-    assert media.read_clip_info(tmp_path / "a.mp4").settings == settings
+    assert reading.read_clip_info(tmp_path / "a.mp4").settings == settings
 
 
 def test_a_path_and_an_undecodable_name_in_the_settings_do_not_lose_the_clip(tmp_path):
     settings = {"model": Path("models/mova"), "image": "caf\udce9.png"}
     media.write_clip(tmp_path / "a.mp4", moving_frames(2), 24, None, settings=settings)
-    read = media.read_clip_info(tmp_path / "a.mp4").settings
+    read = reading.read_clip_info(tmp_path / "a.mp4").settings
     assert read == {"model": str(Path("models/mova")), "image": "caf\udce9.png"}
 
 
 def test_a_comment_that_is_not_ours_gives_no_settings():
-    assert [media.settings_from_json(text) for text in ("made with love", "[1]", "", "[" * 100_000)] == [{}] * 4
+    assert [reading.settings_from_json(text) for text in ("made with love", "[1]", "", "[" * 100_000)] == [{}] * 4
 
 
 def test_the_index_of_a_clip_is_in_front(tmp_path):
@@ -213,7 +213,7 @@ def test_a_clip_in_a_folder_named_like_an_address_is_written(tmp_path, monkeypat
     (tmp_path / "http:").mkdir()
     monkeypatch.chdir(tmp_path)
     media.write_clip(Path("http:/a.mp4"), moving_frames(2), 24, None)
-    assert media.read_clip_info(Path("http:/a.mp4")).frames == 2
+    assert reading.read_clip_info(Path("http:/a.mp4")).frames == 2
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permission bits of POSIX")

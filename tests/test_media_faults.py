@@ -15,7 +15,7 @@ from PIL import Image
 from sentences import refusal
 
 import mova
-from mova.clip import media
+from mova.clip import media, reading
 
 # Nothing half-written
 
@@ -51,7 +51,7 @@ def test_an_interruption_leaves_no_file_and_keeps_the_old_one(tmp_path, monkeypa
 def test_a_new_clip_replaces_the_old_one(tmp_path):
     media.write_clip(tmp_path / "a.mp4", moving_frames(5), 24, tone(10_000))
     media.write_clip(tmp_path / "a.mp4", moving_frames(3), 12.5, None)
-    info = media.read_clip_info(tmp_path / "a.mp4")
+    info = reading.read_clip_info(tmp_path / "a.mp4")
     assert (info.frames, info.fps, info.audio_codec) == (3, 12.5, None)
 
 
@@ -68,7 +68,7 @@ def test_a_full_disk_gives_one_sentence_and_leaves_nothing(tmp_path):
         import os, resource, signal, sys
         from pathlib import Path
         import torch
-        from mova.clip import media
+        from mova.clip import media, reading
         from mova.errors import MovaError
 
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -99,7 +99,7 @@ def test_a_full_disk_gives_one_sentence_and_leaves_nothing(tmp_path):
 # Reading what is not a clip
 
 
-@pytest.mark.parametrize("read", [media.read_clip_info, media.read_clip])
+@pytest.mark.parametrize("read", [reading.read_clip_info, reading.read_clip])
 def test_what_is_not_a_clip_is_named(tmp_path, read):
     (tmp_path / "text.mp4").write_text("#EXTM3U\nhttp://example.com/a.ts\n")
     Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
@@ -109,7 +109,7 @@ def test_what_is_not_a_clip_is_named(tmp_path, read):
     assert f"{tmp_path / 'picture.png'} " in refusal(read, tmp_path / "picture.png")
 
 
-@pytest.mark.parametrize("read", [media.read_clip_info, media.read_clip])
+@pytest.mark.parametrize("read", [reading.read_clip_info, reading.read_clip])
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.95])
 def test_a_truncated_clip_is_named(tmp_path, read, kept):
     path = tmp_path / "a.mp4"

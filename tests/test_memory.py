@@ -5,8 +5,8 @@ import torch
 from moved_bytes import count, kernels_called
 from peak_memory import measure
 
-from mova.model.config import PRESETS
 from mova.model.kernels import LOW_MEMORY, Kernels
+from mova.model.presets import PRESETS
 
 # Any layer has the peak, so that two show it, one with sound and one without.
 LAYERS = 2

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from mova import Cancelled, MovaError
 from mova.checkpoint.release import EXPERT_FOLDERS, open_checkpoint
 from mova.clip import pipeline
-from mova.clip.pipeline import Request, Runtime, decode_audio, decode_video, encode_images, encode_prompts, generate
+from mova.clip.pipeline import Request, decode_audio, decode_video, encode_images, encode_prompts, generate
+from mova.clip.runtime import Runtime, begin, device_and_dtype
 from mova.model import text, video_vae
 from mova.sampling.guidance import Guidance
 
@@ -263,9 +264,9 @@ def test_automatic_choice_passes_over_a_gpu_that_cannot_be_used(monkeypatch):
         return empty(*size, device=device, **options)
 
     monkeypatch.setattr("torch.empty", without_mps)
-    assert pipeline.device_and_dtype("auto", "bf16") == (torch.device("cpu"), torch.bfloat16)
+    assert device_and_dtype("auto", "bf16") == (torch.device("cpu"), torch.bfloat16)
     with pytest.raises(MovaError, match=r"'mps' cannot be used here in fp32 \(MPS .*\); choose auto or cpu\.$"):
-        pipeline.device_and_dtype("mps", "fp32")
+        device_and_dtype("mps", "fp32")
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:99", "mps", "warp"])
@@ -274,7 +275,7 @@ def test_a_device_that_is_not_there_is_refused_with_what_to_choose(monkeypatch, 
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     told = f"'{device}' cannot be used: this PyTorch ({torch.__version__}) sees no such device; choose auto or cpu, or"
     with pytest.raises(MovaError, match=re.escape(told)):
-        pipeline.device_and_dtype(device, "bf16")
+        device_and_dtype(device, "bf16")
 
 
 def test_settings_name_all_that_a_clip_was_made_with(checkpoint):
@@ -290,3 +291,12 @@ def test_the_version_in_a_clip_is_the_pack_s(checkpoint):
     project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     version = pipeline.settings_of(checkpoint, SMALL, FLOAT)["mova"]
     assert f'\nversion = "{version}"\n' in project
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_memory_goes_back_to_whatever_device_it_is_of(kind, monkeypatch):
+    given_back = []
+    for name in ("cuda", "mps", "xpu"):
+        monkeypatch.setattr(getattr(torch, name), "empty_cache", lambda name=name: given_back.append(name))
+    begin(Runtime(torch.device(kind)), "the next part")
+    assert given_back == [kind]

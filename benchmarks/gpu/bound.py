@@ -3,7 +3,8 @@
 import math
 from typing import NamedTuple
 
-from mova.model.config import Preset, TowerConfig
+from mova.model.config import TowerConfig
+from mova.model.presets import Preset
 from mova.sampling.conditioning import audio_latents, latent_frames
 
 TEXT_TOKENS = 512

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mova import JointModel
-from mova.model.config import Preset
+from mova.model.presets import Preset
 from mova.sampling.conditioning import audio_latents, latent_frames
 
 from .bound import TEXT_TOKENS

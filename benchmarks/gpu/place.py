@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from mova import PRESETS
-from mova.model.config import Preset
+from mova.model.presets import Preset
 
 DTYPE = torch.bfloat16
 

@@ -11,7 +11,8 @@ from typing import Any
 from ..errors import MovaError
 from ..model import text, video_vae
 from ..model.audio_vae import WEIGHT_NORM, AudioVAE
-from ..model.config import MAX_LAYERS, MAX_SIZE, AudioVAEConfig, MovaConfig
+from ..model.config import AudioVAEConfig, MovaConfig
+from ..model.config_values import MAX_LAYERS, MAX_SIZE
 from ..model.joint import JointModel
 from ..model.shapes import expected_shapes
 from ..sampling.schedule import MAX_SHIFT

@@ -1,10 +1,9 @@
-"""Pictures and clips on disk: what the user brings in, and the MP4 that comes out."""
+"""The MP4 that comes out, and what it can hold."""
 
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import av
 import numpy as np
 import torch
 from av.video.reformatter import ColorRange, Colorspace
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from ..errors import MovaError
@@ -22,50 +20,6 @@ from ..files import check_name, reason, temporary_name, whole_file
 BT709 = 1  # the number of BT.709 in H.264's three colour tags (matrix, primaries, transfer)
 AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 AAC_LAYOUTS = {1: "mono", 2: "stereo"}
-
-
-@dataclass(frozen=True)
-class ClipInfo:
-    """What a clip holds. Without sound `audio_codec` is None and `sample_rate` and `channels` are 0."""
-
-    frames: int
-    width: int
-    height: int
-    fps: float
-    duration_s: float
-    video_codec: str
-    audio_codec: str | None
-    sample_rate: int
-    channels: int
-    settings: dict[str, Any]
-
-
-def read_image(path: Path) -> Image.Image:
-    """The picture as RGB, turned the way its EXIF says, transparency composed on white.
-
-    Raises MovaError if there is no file, or it is not a whole picture of a size that can be opened safely.
-    """
-    path = Path(path)
-    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
-        raise MovaError(f"{path} {no_file(path)}; give the path of a picture.")
-    try:
-        with Image.open(path) as opened:
-            opened.load()
-            image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255 instead of scaling
-            image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-        if not image.has_transparency_data:
-            return image.convert("RGB")
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    except Image.DecompressionBombError as error:
-        raise MovaError(f"{path} has too many pixels to be opened safely; make the picture smaller.") from error
-    except UnidentifiedImageError as error:
-        raise MovaError(f"{path} is not a picture that can be read; save it as PNG or JPEG.") from error
-    except PermissionError as error:
-        raise MovaError(f"{path} cannot be read ({reason(error)}); give yourself the right to read it.") from error
-    except Exception as error:  # broken bytes make Pillow raise nearly anything, from OSError to struct.error
-        raise MovaError(f"{path} is damaged or cut off; save or download the picture again.") from error
 
 
 def check_output(path: Path, suffix: str = ".mp4") -> None:
@@ -133,46 +87,6 @@ def write_clip(
                 container.close()
             raise
         container.close()
-
-
-def read_clip_info(path: Path) -> ClipInfo:
-    """What the MP4 at `path` holds, without decoding it. Raises MovaError if it is not a whole clip."""
-    with opened_clip(path) as container:
-        video, audio = container.streams.video[0], first_audio(container)
-        fps = stream_fps(video)
-        found = sum(packet.size > 0 and not packet.is_corrupt for packet in container.demux())
-        refuse_if_cut_off(path, found, sum(stream.frames for stream in container.streams))
-        return ClipInfo(
-            frames=video.frames,
-            width=video.width,
-            height=video.height,
-            fps=fps,
-            duration_s=video.frames / fps,
-            video_codec=video.codec_context.name,
-            audio_codec=audio.codec_context.name if audio else None,
-            sample_rate=audio.rate if audio else 0,
-            channels=audio.channels if audio else 0,
-            settings=settings_from_json(container.metadata.get("comment", "")),
-        )
-
-
-def read_clip(path: Path) -> tuple[Tensor, Tensor | None, int, float]:
-    """Decode the MP4 at `path`: frames uint8 [F, H, W, 3], waveform float32 [channels, samples] or None, rate, fps.
-
-    The rate is in samples a second, 0 without sound. Raises MovaError if it is not a whole clip.
-    """
-    pictures, sounds = [], []
-    with opened_clip(path) as container:
-        video, audio = container.streams.video[0], first_audio(container)
-        planar = av.AudioResampler(format="fltp")
-        for frame in container.decode(video, audio) if audio else container.decode(video):
-            if isinstance(frame, av.VideoFrame):
-                pictures.append(torch.from_numpy(frame.to_ndarray(format="rgb24", dst_color_range=ColorRange.JPEG)))
-            else:
-                sounds += [torch.from_numpy(part.to_ndarray()) for part in planar.resample(frame)]  # type: ignore[arg-type]
-        refuse_if_cut_off(path, len(pictures), video.frames)
-        waveform = torch.cat(sounds, dim=1) if sounds else None
-        return torch.stack(pictures), waveform, audio.rate if audio else 0, stream_fps(video)
 
 
 def frame_rate(fps: float) -> Fraction:
@@ -258,53 +172,7 @@ def video_frame(picture: Tensor, index: int, rate: Fraction) -> av.VideoFrame:
     return frame
 
 
-@contextlib.contextmanager
-def opened_clip(path: Path) -> Iterator[av.container.InputContainer]:
-    """The opened MP4 at `path`, which has a picture track; decoding errors inside the block become MovaError."""
-    path = Path(path)
-    if not os.path.isfile(path):
-        raise MovaError(f"{path} {no_file(path)}; give the path of a clip.")
-    try:
-        # Only the MP4 reader: others (playlists) open further files by name. An absolute path is never taken for a URL.
-        with av.open(os.path.abspath(path), format="mp4", metadata_errors="replace") as container:
-            if not container.streams.video or not stream_fps(container.streams.video[0]):
-                raise MovaError(f"{path} holds no moving picture; give the path of a clip.")
-            yield container
-    except (OSError, av.FFmpegError) as error:
-        raise MovaError(f"{path} is not an MP4 clip that can be read ({reason(error)}); give another clip.") from error
-
-
-def first_audio(container: av.container.InputContainer) -> av.AudioStream | None:
-    """The sound track that players choose, if there is one."""
-    return container.streams.audio[0] if container.streams.audio else None
-
-
-def stream_fps(video: av.VideoStream) -> float:
-    """Frames a second, 0 if the file does not say."""
-    return float(video.average_rate or 0)
-
-
-def refuse_if_cut_off(path: Path, found: int, promised: int) -> None:
-    """Raise MovaError if the file has fewer readable pieces than its index promises (the index comes first)."""
-    if found < promised:
-        raise MovaError(f"{path} is cut off or damaged ({found} of {promised} pieces readable); copy the clip again.")
-
-
 def settings_to_json(settings: Mapping[str, Any]) -> str:
     """JSON in plain UTF-8, readable in any player; what JSON has no form for (a path, a dtype) is written as text."""
     text = json.dumps(dict(settings), ensure_ascii=False, default=str)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")  # an odd file name's lone surrogate: \udcXX is JSON
-
-
-def settings_from_json(text: str) -> dict[str, Any]:
-    """The settings in a clip's comment; empty if the comment is somebody else's."""
-    try:
-        settings = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return settings if isinstance(settings, dict) else {}
-
-
-def no_file(path: Path) -> str:
-    """Why there is no file at `path`, to put behind its name."""
-    return "is a folder" if os.path.isdir(path) else "does not exist"

@@ -1,29 +1,27 @@
 """From a prompt and pictures to frames and sound, with one part of the model in memory at a time."""
 
 import dataclasses
-import gc
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import __version__
 from ..checkpoint.release import EXPERT_FOLDERS, JOINT, Checkpoint
 from ..checkpoint.weights import assign, check_finite
 from ..errors import MovaError, first_line
-from ..model import onednn, text, video_vae
-from ..model.attention import choose
+from ..model import text, video_vae
 from ..model.audio_vae import AudioVAE, plain_weights
 from ..model.joint import JointModel, Text
-from ..model.kernels import LOW_MEMORY, Kernels, choose_norms
 from ..sampling.conditioning import audio_latents, audio_samples, check_fps, check_size, image_condition, latent_frames
 from ..sampling.euler import euler
 from ..sampling.guidance import Guidance, guided
 from ..sampling.schedule import low_noise_start, sigmas
+from .runtime import Runtime, begin, layers_for
 
 # What torch says of a device that is full: CUDA and MPS, and the CPU's allocator on Windows and elsewhere.
 FULL = ("out of memory", "not enough memory", "can't allocate memory")
@@ -63,21 +61,6 @@ class Request:
             raise MovaError(f"The seed is {self.seed}; it must be from 0 to 2^64 - 1.")
         if self.end_image is not None and self.frames == 1:
             raise MovaError("A clip of one frame has no last frame apart from its first; leave the end image out.")
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """Where and how to compute. `dtype` is that of the text encoder, the video VAE and the experts."""
-
-    device: torch.device
-    dtype: torch.dtype = torch.bfloat16
-    attention: str = "auto"
-    elementwise: str = "torch"
-    low_memory: bool = False
-    tiled_vae: bool = False
-    part: Callable[[str], None] = lambda name: None  # called as each part begins
-    step: Callable[[int, int], None] = lambda done, of: None  # called after each step
-    cancelled: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
@@ -129,18 +112,6 @@ def check_made(checkpoint: Checkpoint, what: str, made: Mapping[str, Tensor], pa
     )
 
 
-def begin(runtime: Runtime, name: str) -> None:
-    """Announce a part of the model, before it is loaded.
-
-    Each part lives in a function of its own, so that the one before has been dropped by now. What is still held of it
-    by reference cycles or by the device's allocator is given back here.
-    """
-    gc.collect()
-    if runtime.device.type == "cuda":
-        torch.cuda.empty_cache()
-    runtime.part(name)
-
-
 def encode_prompts(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> list[Tensor]:
     """UMT5 features of the prompt and the negative prompt, each [1, 512, width]."""
     begin(runtime, "text encoder")
@@ -184,19 +155,6 @@ def starting_noise(checkpoint: Checkpoint, request: Request) -> tuple[Tensor, Te
     size = (latent_frames(request.frames), request.height // 8, request.width // 8)
     video = torch.randn(1, checkpoint.config.video_dit.out_dim, *size, generator=generator)
     return video, torch.randn(1, vae.latent_dim, length, generator=generator)
-
-
-def layers_for(runtime: Runtime) -> tuple[Any, Kernels]:
-    """The layers and kernels that JointModel should be built of: exact if not told otherwise, and fast on that device.
-
-    Raises MovaError if what is asked for cannot run there.
-    """
-    operations = onednn.Operations if runtime.device.type == "cpu" and onednn.available() else nn
-    attention = choose(runtime.attention, runtime.device, runtime.dtype)
-    norms = choose_norms(runtime.elementwise, runtime.device)
-    return operations, replace(
-        LOW_MEMORY if runtime.low_memory else Kernels(), attention=attention, norm_and_rotate_=norms
-    )
 
 
 def load_shared(checkpoint: Checkpoint, runtime: Runtime) -> JointModel:
@@ -289,31 +247,6 @@ def decode_audio(checkpoint: Checkpoint, runtime: Runtime, latent: Tensor) -> Te
     waveform = load_audio_vae(checkpoint, runtime.device).decode(latent)[0].cpu()
     check_made(checkpoint, "audio VAE", {"the sound": waveform}, ["audio_vae"])
     return waveform
-
-
-def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
-    """From what the user typed. "auto" takes a GPU if there is one. Raises MovaError for what cannot be used."""
-    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-    if dtype not in dtypes:
-        raise MovaError(f"There is no dtype called {dtype!r}; choose one of {', '.join(dtypes)}.")
-    gpus = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    seen = [*(gpu for gpu in gpus if gpus[gpu]), "cpu"]
-    for name in seen if device == "auto" else [device]:
-        try:
-            # Tried: a Mac that is a virtual machine has MPS without any memory, and one before macOS 14 no bf16 on it.
-            torch.empty(1, device=name, dtype=dtypes[dtype])
-            return torch.device(name), dtypes[dtype]
-        except (RuntimeError, AssertionError, TypeError) as error:  # AssertionError: torch built without CUDA
-            fault = error
-    choices = " or ".join(name for name in ("auto", *seen) if name != device)
-    if device.split(":")[0] in seen:
-        raise MovaError(
-            f"The device {device!r} cannot be used here in {dtype} ({first_line(fault)}); choose {choices}."
-        ) from fault
-    raise MovaError(
-        f"The device {device!r} cannot be used: this PyTorch ({torch.__version__}) sees no such device; choose "
-        f"{choices}, or install PyTorch for your GPU."
-    ) from fault
 
 
 def settings_of(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> dict[str, Any]:

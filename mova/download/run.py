@@ -5,7 +5,6 @@ What an interrupted run needs to go on is in .mova-download/NAME under the desti
 (.*.download) where the finished ones will be.
 """
 
-import contextlib
 import functools
 import json
 import os
@@ -22,15 +21,15 @@ from ..checkpoint.weights import STEMS, Weights, read_json
 from ..convert.parts import PARTS, Target, chosen_parts, folders_of
 from ..convert.run import Converted, Progress, check_destination, default_parts, formats, path_of, plan, writer
 from ..errors import MovaError
-from ..files import reason, rename, whole_file
+from ..files import rename, whole_file
 from ..shorten import short
 from . import append
 from .append import Piece
 from .hub import Repository, fetch, library, open_repository, part_of, read_header, size_of
+from .state import PIN, alone, errors_of, pinned_commit
 
 RELEASES = {name: f"OpenMOSS-Team/{name}" for name in ("MOVA-360p", "MOVA-720p")}
 STATE = ".mova-download"
-PIN = "download.json"
 
 
 @dataclass(frozen=True)
@@ -102,63 +101,6 @@ def full_name(name: str) -> str:
     if not re.fullmatch(r"(?!\.)[\w.-]+/(?!\.)[\w.-]+", found, re.ASCII):
         raise MovaError(f"There is no release called {short(name)}; choose {', '.join(RELEASES)}, or give OWNER/NAME.")
     return found
-
-
-@contextlib.contextmanager
-def errors_of(destination: Path) -> Iterator[None]:
-    """What the disk refuses, as one sentence."""
-    try:
-        yield
-    except OSError as error:
-        remedy = "make room or choose another folder"
-        if isinstance(error, PermissionError):  # what Windows says of a file in use, too
-            remedy = "check its permissions, and that no other program has it open"
-        raise MovaError(
-            f"{error.filename or destination} cannot be written ({reason(error)}); {remedy}, then run the same command "
-            "again, it goes on from there."
-        ) from error
-
-
-@contextlib.contextmanager
-def alone(state: Path) -> Iterator[None]:
-    """Keep a second download off the same files; leaves no empty folder behind."""
-    from filelock import FileLock, Timeout  # the hub's library brings it
-
-    there = [folder for folder in (state.parent, *state.parent.parents) if folder.exists()]
-    state.parent.mkdir(parents=True, exist_ok=True)
-    path = state.with_name(state.name + ".lock")
-    try:
-        with FileLock(path, timeout=0):
-            yield
-    except Timeout as error:
-        raise MovaError(f"Another download to {state.parent} is at work; wait for it, or stop it.") from error
-    finally:
-        if not state.exists():
-            with contextlib.suppress(OSError):  # not empty, or in use
-                path.unlink()
-            for folder in (state.parent, *state.parent.parents):
-                if folder in there:
-                    break
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
-
-
-def pinned_commit(state: Path, wanted: dict[str, object]) -> str | None:
-    """The commit at which an unfinished download began, None if there is none.
-
-    Raises MovaError if that one was of another repository, or makes other files.
-    """
-    if not (state / PIN).exists():
-        return None
-    found = read_json(state / PIN)
-    commit = found.pop("commit", None)
-    if found != wanted or not isinstance(commit, str):
-        raise MovaError(
-            f"{state} holds an unfinished download of {short(found.get('repository'))} as {short(found.get('dtype'))} "
-            f"{'with' if found.get('verify') else 'without'} --verify; finish it so, or delete that folder to start "
-            "anew."
-        )
-    return commit
 
 
 def prepare(

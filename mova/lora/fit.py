@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ..checkpoint.release import JOINT
 from ..errors import MovaError
-from ..model.config import PRESETS
 from ..model.joint import JointModel
+from ..model.presets import PRESETS
 from ..model.shapes import expected_shapes
 from ..shorten import first_names, short
 from .names import BARE, BIAS, DIFF, DORA, DOWN, LOHA, UP

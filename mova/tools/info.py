@@ -14,7 +14,7 @@ from ..checkpoint.header import DTYPE_BITS
 from ..checkpoint.hub_record import record_of
 from ..checkpoint.release import EXPERT_FOLDERS, JOINT, PARTS, open_checkpoint
 from ..checkpoint.weights import PICKLES, TensorInfo, Weights, open_weights
-from ..clip.media import read_clip_info
+from ..clip.reading import read_clip_info
 from ..errors import MovaError
 from ..lora.file import TRAINERS_NAMES
 from ..model.audio_vae import WEIGHT_NORM

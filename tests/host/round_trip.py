@@ -9,7 +9,7 @@ from client import Server, ran
 from graphs import Graph, ref
 from torch import Tensor
 
-from mova.clip.media import ClipInfo, read_clip, read_clip_info
+from mova.clip.reading import ClipInfo, read_clip, read_clip_info
 from mova.convert.run import convert
 
 Loader = Callable[[Graph, str], list]  # adds the node that loads an expert's file; gives its output

@@ -5,7 +5,7 @@ import torch
 from client import ran
 from graphs import GIVEN, Graph, ref
 
-from mova.clip.media import read_clip_info
+from mova.clip.reading import read_clip_info
 from mova.sampling import schedule
 
 CONTRACT = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_workflows import NAMES, SMALL_INPUTS, SMALL_NODES, write_media
 
-from mova.clip.media import read_clip, read_clip_info
+from mova.clip.reading import read_clip, read_clip_info
 from workflows.build import canvas_form
 from workflows.pages import WORKFLOWS
 from workflows.to_api import MUTED, to_api

@@ -4,8 +4,8 @@ import functools
 
 from peak_memory import measure
 
-from mova.model.config import Preset
 from mova.model.kernels import LOW_MEMORY, Kernels
+from mova.model.presets import Preset
 
 from .. import bound
 from ..place import Place

@@ -1,0 +1,40 @@
+"""How the command line takes its arguments, and tells mistakes in them."""
+
+import argparse
+import difflib
+import subprocess
+import sys
+from typing import Any, NoReturn
+
+
+class Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that are values."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
+class Command(Parser):
+    """Names a mistyped option before what is missing without it."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known = list(self._option_string_actions)
+        for word in args[: args.index("--")] if "--" in args else args:
+            name = word.partition("=")[0]
+            is_option = name.startswith("--") and " " not in name  # as argparse sees it
+            if is_option and not any(option.startswith(name) for option in known):
+                close = difflib.get_close_matches(name, known, 1)
+                self.error(f"there is no option {name}" + (f" (did you mean {close[0]}?)" if close else ""))
+        return super().parse_known_args(args, namespace)
+
+
+def typed() -> str:
+    """What was typed in front of the arguments: `python -m mova`, or `python PATH/TO/THE/PACK`."""
+    return subprocess.list2cmdline(sys.orig_argv[: len(sys.orig_argv) - len(sys.argv[1:])])

@@ -1,0 +1,53 @@
+"""Bars on the terminal."""
+
+from typing import Any
+
+
+class Progress:
+    """Which part is at work, and a bar over the steps."""
+
+    def __init__(self, steps: int) -> None:
+        from tqdm import tqdm
+
+        self.bar = tqdm(total=steps, unit="step", dynamic_ncols=True)
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def part(self, name: str) -> None:
+        self.bar.set_description(name)
+
+    def step(self, done: int, of: int) -> None:
+        self.bar.update(done - self.bar.n)
+
+
+class ByteProgress:
+    """A bar over the bytes of the file at work."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+        self.name = ""
+
+    def __enter__(self) -> "ByteProgress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if name != self.name:
+            self.close()
+        self.name = name
+        if self.bar is None:
+            self.bar = tqdm(total=total, desc=name, unit="B", unit_scale=True, unit_divisor=1024, dynamic_ncols=True)
+        self.bar.update(done - self.bar.n)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        self.bar = None
