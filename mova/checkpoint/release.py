@@ -12,7 +12,7 @@ from ..errors import MovaError
 from ..model import text, video_vae
 from ..model.audio_vae import WEIGHT_NORM, AudioVAE
 from ..model.config import AudioVAEConfig, MovaConfig
-from ..model.config_values import MAX_LAYERS, MAX_SIZE
+from ..model.config_values import MAX_LAYERS
 from ..model.joint import JointModel
 from ..model.shapes import expected_shapes
 from ..sampling.schedule import MAX_SHIFT
@@ -25,6 +25,7 @@ EXPERTS = {"high_noise": "video_dit", "low_noise": "video_dit_2"}  # the folder 
 EXPERT_FOLDERS = tuple(EXPERTS.values())
 JOINT = ("audio_dit", "dual_tower_bridge")  # what both experts share
 PARTS = (*EXPERT_FOLDERS, *JOINT, "audio_vae", "video_vae", "text_encoder")
+MAX_NUMBER = 2**20  # in what another library reads; the largest in a release is the vocabulary, 2^18
 LIBRARY_PARTS = {"text_encoder": text, "video_vae": video_vae}  # built by another library
 BOUNDARY = 0.9  # the release's
 FLOATS = {"BF16", "F16", "F32", "F64"}
@@ -204,7 +205,7 @@ def check_library_config(path: Path, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         depth = "layers" in name or "blocks" in name
         for number in value if isinstance(value, list) else [value]:
-            large = isinstance(number, int) and abs(number) > (MAX_LAYERS if depth else MAX_SIZE**2)
+            large = isinstance(number, int) and abs(number) > (MAX_LAYERS if depth else MAX_NUMBER)
             if large or (isinstance(value, list) and len(value) > 100):
                 raise broken(path, f"has the impossible {short(name)}: {short(value)}")
     for name in ("latents_mean", "latents_std"):

@@ -49,7 +49,7 @@ def begin(runtime: Runtime, name: str) -> None:
     by reference cycles or by the device's allocator is given back here.
     """
     gc.collect()
-    backend = getattr(torch, runtime.device.type, None)  # cuda, mps, xpu
+    backend: Any = getattr(torch, runtime.device.type, None)  # cuda, mps, xpu
     if hasattr(backend, "empty_cache"):
         backend.empty_cache()
     runtime.part(name)
