@@ -6,6 +6,7 @@ from typing import Any
 import comfy.ldm.modules.attention as host_attention
 from torch import Tensor
 
+from ...mova.model.elementwise import gelu_linear
 from ...mova.model.joint import KernelsByPlace
 from ...mova.model.kernels import LOW_MEMORY, Kernels
 from .elementwise import NORMS, host_gelu_linear
@@ -42,9 +43,9 @@ def kernels_of(transformer_options: dict[str, Any] | None) -> Kernels:
     kernels = LOW_MEMORY if chosen.low_memory else Kernels()
     if "optimized_attention_override" in given:  # what has been plugged in may count the calls, or want all heads
         kernels = replace(kernels, head_groups=1)
-    if chosen.elementwise != "torch":
-        kernels = replace(kernels, norm_and_rotate_=NORMS[chosen.elementwise], gelu_linear=host_gelu_linear)
-    return replace(kernels, attention=HostAttention(given))
+    # Named here also where they are the defaults, which torch.compile does not find again.
+    norms, linear = NORMS[chosen.elementwise], gelu_linear if chosen.elementwise == "torch" else host_gelu_linear
+    return replace(kernels, attention=HostAttention(given), norm_and_rotate_=norms, gelu_linear=linear)
 
 
 def kernels_by_place(transformer_options: dict[str, Any]) -> KernelsByPlace:
