@@ -10,7 +10,7 @@ from typing import Any
 
 from .arguments import Command, Defaults, Parser, typed
 from .errors import MovaError, install_command
-from .progress import ByteProgress, Progress
+from .progress import ByteBar, StepBar
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -131,7 +131,7 @@ def run_generate(options: argparse.Namespace) -> None:
     device, dtype = runtime.device_and_dtype(options.device, options.dtype)
     if options.device == "auto" and device.type == "cpu":
         tell("no usable GPU found: computing on the CPU")
-    with Progress(options.steps) as progress:
+    with StepBar(options.steps) as progress:
         where = runtime.Runtime(
             device,
             dtype,
@@ -185,7 +185,7 @@ def run_convert(options: argparse.Namespace) -> None:
     """Write the files; what was left out or kept is said."""
     from .convert.run import convert
 
-    with ByteProgress() as progress:
+    with ByteBar() as progress:
         request = (options.source, options.destination, options.dtype, options.name, options.parts, options.verify)
         tell_files(convert(*request, progress, tell), progress)
 
@@ -194,7 +194,7 @@ def run_download(options: argparse.Namespace) -> None:
     """Write the files of a release on the hub; what was left out or kept is said."""
     from .download.run import download
 
-    with ByteProgress() as progress:
+    with ByteBar() as progress:
         request = (options.name, options.destination, options.dtype, options.parts, options.verify, progress)
         tell_files(download(*request, tell), progress)
 
@@ -204,7 +204,7 @@ def tell(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def tell_files(files: Iterable[Any], progress: "ByteProgress") -> None:
+def tell_files(files: Iterable[Any], progress: "ByteBar") -> None:
     """Print each converted file as it is done."""
     for file in files:
         progress.close()

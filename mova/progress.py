@@ -3,7 +3,7 @@
 from typing import Any
 
 
-class Progress:
+class StepBar:
     """Which part is at work, and a bar over the steps."""
 
     def __init__(self, steps: int) -> None:
@@ -11,7 +11,7 @@ class Progress:
 
         self.bar = tqdm(total=steps, unit="step", dynamic_ncols=True)
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> "StepBar":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -24,14 +24,14 @@ class Progress:
         self.bar.update(done - self.bar.n)
 
 
-class ByteProgress:
+class ByteBar:
     """A bar over the bytes of the file at work."""
 
     def __init__(self) -> None:
         self.bar: Any = None
         self.name = ""
 
-    def __enter__(self) -> "ByteProgress":
+    def __enter__(self) -> "ByteBar":
         return self
 
     def __exit__(self, *_: object) -> None:

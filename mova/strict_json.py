@@ -10,12 +10,12 @@ from .shorten import short
 def parse(text: str) -> Any:
     """The value of a JSON text. Raises ValueError (one line) if it is none, or has one of those faults."""
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
+        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in pairs:
         if name in values:
@@ -24,11 +24,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _refuse(constant: str) -> NoReturn:
+def refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
 
 
-def _finite(digits: str) -> float:
+def finite(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
         raise ValueError(f"{short(digits)} is too large a number")

@@ -13,7 +13,7 @@ import torch
 from damage import WEIGHTS, replace, write
 from sentences import refusal
 
-from mova.checkpoint.release import PARTS, open_checkpoint
+from mova.checkpoint.release import FOLDERS, open_checkpoint
 from mova.checkpoint.weights import (
     open_weights,
     read_header,
@@ -90,7 +90,7 @@ def test_code_in_a_pickle_is_not_executed_whatever_the_file_is_called(copy, tmp_
 
 def test_a_pickle_beside_the_weights_is_not_read(copy, tmp_path):
     mark = tmp_path / "executed"
-    for part in PARTS:
+    for part in FOLDERS:
         for name in ("pytorch_model.bin", "diffusion_pytorch_model.bin"):
             (copy / part / name).write_bytes(pickle.dumps(Executed(mark)))
     checkpoint = open_checkpoint(copy)

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mova import MovaError
-from mova.checkpoint.release import JOINT, PARTS, open_checkpoint
+from mova.checkpoint.release import FOLDERS, JOINT, open_checkpoint
 from mova.clip.pipeline import load_audio_vae
 from mova.model.audio_vae import AudioVAE
 from mova.tools.tiny import write_tiny
@@ -33,12 +33,12 @@ def edit(file, **values):
 
 def test_the_tiny_checkpoint_has_every_part(tiny_checkpoint):
     checkpoint = open_checkpoint(tiny_checkpoint)
-    assert set(checkpoint.weights) == set(PARTS)
+    assert set(checkpoint.weights) == set(FOLDERS)
     assert checkpoint.boundary == 0.9 and checkpoint.schedule.shift == 5.0
     assert len(set(checkpoint.weights["video_dit"].files.values())) == 2
 
 
-@pytest.mark.parametrize("part", [*PARTS, "tokenizer", "scheduler"])
+@pytest.mark.parametrize("part", [*FOLDERS, "tokenizer", "scheduler"])
 def test_a_missing_part_is_named(copy, part):
     shutil.rmtree(copy / part)
     with pytest.raises(MovaError, match=f"lacks the part {part};"):

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..errors import MovaError, first_line, install_command
 from ..files import whole_file
 from ..shorten import short
-from .header import broken, check_is_file, impostor, unreadable
+from .header import FLOATS, broken, check_is_file, impostor, unreadable
 from .weights import TensorInfo
 
 ARCHITECTURE = "wan"
@@ -37,7 +37,6 @@ TYPES = {
 }
 # Embeddings and heads run once a step and are few: they keep the precision they have, as in the files people know.
 KEPT = {"text_embedding", "time_embedding", "time_projection", "head"}
-FLOATS = ("F64", "F32", "F16", "BF16")
 AT_ONCE = 1 << 18  # weights quantised at a time
 ALIGNMENT = 32  # of each tensor's data, unless a file says otherwise
 

@@ -17,6 +17,7 @@ from ..errors import MovaError
 from ..files import reason
 from ..shorten import short
 
+FLOATS = frozenset({"BF16", "F16", "F32", "F64"})  # the plain ones, as weights are before they are quantised
 # Bits per element of every dtype that the safetensors library hands to torch (it knows F6_* but does not load them).
 DTYPE_BITS = {
     **{"F4": 4, "BOOL": 8, "I8": 8, "U8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8},
@@ -50,13 +51,13 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
             length = struct.unpack("<Q", head[:8])[0] if len(head) >= 8 else 0
             # The length is only a claim until here: nothing longer than the file is ever allocated.
             if length > min(size - 8, MAX_HEADER_BYTES) or head[8:9] != b"{":
-                raise _unlike_safetensors(path, head, size, length)
+                raise unlike_safetensors(path, head, size, length)
             file.seek(8)
             text = file.read(length)
     except OSError as error:
         raise unreadable(path, error) from error
 
-    header = _parse(path, text)
+    header = parsed(path, text)
     metadata = header.pop("__metadata__", None)
     if metadata is None:
         metadata = {}
@@ -65,9 +66,9 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
     tensors = {}
     spans = []
     for name, entry in header.items():
-        tensors[name], begin, end = _tensor(path, name, entry)
+        tensors[name], begin, end = tensor_entry(path, name, entry)
         spans.append((begin, end, name))
-    _check_layout(path, sorted(spans), size - 8 - length)
+    check_layout(path, sorted(spans), size - 8 - length)
     return tensors, metadata
 
 
@@ -111,7 +112,7 @@ def impostor(head: bytes) -> str:
     return ""
 
 
-def _unlike_safetensors(path: Path, head: bytes, size: int, length: int) -> MovaError:
+def unlike_safetensors(path: Path, head: bytes, size: int, length: int) -> MovaError:
     """The error for a file whose first bytes (`head`) are not those of a whole safetensors header."""
     if known := impostor(head):
         return broken(path, known)
@@ -131,7 +132,7 @@ def _unlike_safetensors(path: Path, head: bytes, size: int, length: int) -> Mova
     return broken(path, "is not a safetensors file (its header is not a JSON object)")
 
 
-def _parse(path: Path, text: bytes) -> dict[str, Any]:
+def parsed(path: Path, text: bytes) -> dict[str, Any]:
     """The header as a dict; it begins with "{"."""
 
     try:
@@ -143,7 +144,7 @@ def _parse(path: Path, text: bytes) -> dict[str, Any]:
     return header
 
 
-def _tensor(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int, int]:
+def tensor_entry(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int, int]:
     """One entry of the header, with the first byte of the tensor's data and the byte after its last."""
     if not isinstance(entry, dict):
         raise broken(path, f"has a header entry {short(name)} that does not describe a tensor")
@@ -153,9 +154,9 @@ def _tensor(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int, int]:
         raise broken(
             path, f"has tensor {short(name)} of unknown dtype {short(dtype)}", f"use a file with one of {known}"
         )
-    if not _are_counts(shape):
+    if not are_counts(shape):
         raise broken(path, f"gives tensor {short(name)} the impossible shape {short(shape)}")
-    if not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+    if not are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise broken(path, f"gives tensor {short(name)} the impossible data_offsets {short(offsets)}")
     begin, end = offsets
     if math.prod(shape) * DTYPE_BITS[dtype] != (end - begin) * 8:
@@ -163,7 +164,7 @@ def _tensor(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int, int]:
     return TensorInfo(dtype, tuple(shape)), begin, end
 
 
-def _are_counts(values: Any) -> TypeGuard[list[int]]:
+def are_counts(values: Any) -> TypeGuard[list[int]]:
     """Whether this is a list of at most 64 (torch's limit of dimensions) whole numbers that torch can count to."""
     return (
         isinstance(values, list)
@@ -172,7 +173,7 @@ def _are_counts(values: Any) -> TypeGuard[list[int]]:
     )
 
 
-def _check_layout(path: Path, spans: list[tuple[int, int, str]], data_bytes: int) -> None:
+def check_layout(path: Path, spans: list[tuple[int, int, str]], data_bytes: int) -> None:
     """Raise MovaError unless the sorted (begin, end, name) fill the file's `data_bytes` without gap or overlap."""
     at = 0
     for begin, end, name in spans:

@@ -60,7 +60,7 @@ FORMATS = {
     ),
 }
 
-PARTS = ("high_noise", "low_noise", "text_encoder")
+QUANTISED_PARTS = ("high_noise", "low_noise", "text_encoder")
 LAYERS = {
     "expert": re.compile(
         r"(blocks\.\d+\.((self|cross)_attn\.[qkvo]|ffn\.[02])"  # not those of audio_dit
@@ -136,8 +136,8 @@ def format_of(format_name: str, tensor_name: str) -> Format:
 
 def is_quantised(chosen: Format, tensor_name: str, shape: tuple[int, ...], part: str) -> bool:
     """Whether a tensor is a layer's matrix whose sides the format can divide into its blocks."""
-    if part not in PARTS:
-        raise MovaError(f"There is no part called {part!r}; choose one of {', '.join(PARTS)}.")
+    if part not in QUANTISED_PARTS:
+        raise MovaError(f"There is no part called {part!r}; choose one of {', '.join(QUANTISED_PARTS)}.")
     pattern = LAYERS["text_encoder" if part == "text_encoder" else "expert"]
     return pattern.fullmatch(tensor_name) is not None and not any(
         side % divisor for side, divisor in zip(shape, chosen.divisors, strict=True)

@@ -17,18 +17,17 @@ from ..model.joint import JointModel
 from ..model.shapes import expected_shapes
 from ..sampling.schedule import MAX_SHIFT
 from ..shorten import short
-from .header import broken, unreadable
+from .header import FLOATS, broken, unreadable
 from .hub_record import check_one_release
 from .weights import TensorInfo, Weights, check_tensors, open_weights, read_json
 
 EXPERTS = {"high_noise": "video_dit", "low_noise": "video_dit_2"}  # the folder of each
 EXPERT_FOLDERS = tuple(EXPERTS.values())
 JOINT = ("audio_dit", "dual_tower_bridge")  # what both experts share
-PARTS = (*EXPERT_FOLDERS, *JOINT, "audio_vae", "video_vae", "text_encoder")
+FOLDERS = (*EXPERT_FOLDERS, *JOINT, "audio_vae", "video_vae", "text_encoder")
 MAX_NUMBER = 2**20  # in what another library reads; the largest in a release is the vocabulary, 2^18
 LIBRARY_PARTS = {"text_encoder": text, "video_vae": video_vae}  # built by another library
 BOUNDARY = 0.9  # the release's
-FLOATS = {"BF16", "F16", "F32", "F64"}
 F8 = {"F8_E4M3", "F8_E5M2"}  # the Linear layers' weights are cast up from them as they are read
 # By these, transformers would fetch or run code of others, or expect weights in another format.
 FOREIGN = ("attn_implementation", "_attn_implementation", "auto_map", "quantization_config")
@@ -71,7 +70,7 @@ class Checkpoint:
         return self.sound
 
 
-def open_checkpoint(root: Path, parts: Collection[str] = PARTS) -> Checkpoint:
+def open_checkpoint(root: Path, parts: Collection[str] = FOLDERS) -> Checkpoint:
     """Read the configurations and the headers of the weights of `parts`, and check that they belong together.
 
     Any of the experts, the audio tower and the bridge needs the config.json of one expert and of both others; an expert
@@ -80,7 +79,7 @@ def open_checkpoint(root: Path, parts: Collection[str] = PARTS) -> Checkpoint:
     """
     root = Path(root)
     try:
-        return _open(root, parts)
+        return open_parts(root, parts)
     except MovaError as error:
         unfinished = sum(name.endswith(".incomplete") for *_, names in os.walk(root / DOWNLOADS) for name in names)
         if not unfinished:
@@ -89,7 +88,7 @@ def open_checkpoint(root: Path, parts: Collection[str] = PARTS) -> Checkpoint:
         raise MovaError(f"{str(error).removesuffix('.')}; {hint}.") from error
 
 
-def _open(root: Path, parts: Collection[str]) -> Checkpoint:
+def open_parts(root: Path, parts: Collection[str]) -> Checkpoint:
     if not os.path.isdir(root):
         name = root.as_posix()
         on_hub = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) and not os.path.lexists(root)
@@ -106,14 +105,14 @@ def _open(root: Path, parts: Collection[str]) -> Checkpoint:
     if needed.intersection((*EXPERT_FOLDERS, *JOINT)):
         experts = experts or [EXPERT_FOLDERS[0]]
         needed |= {*JOINT, *experts}
-    folders = [part for part in PARTS if part in needed]
+    folders = [part for part in FOLDERS if part in needed]
     scheduled = any(part in EXPERT_FOLDERS for part in parts)
     folders += ["tokenizer"] * ("text_encoder" in needed) + ["scheduler"] * scheduled
     missing = [name for name in folders if not os.path.isdir(root / name)]
     if missing:
         plural = "s" if len(missing) > 1 else ""
         raise MovaError(f"{root} lacks the part{plural} {', '.join(missing)}; download the whole model folder.")
-    configs = read_configs(root, [part for part in PARTS if part in needed])
+    configs = read_configs(root, [part for part in FOLDERS if part in needed])
     models = [MovaConfig.from_dict({**configs, "video_dit": configs[expert]}) for expert in experts]
     if models and models[0] != models[-1]:
         raise MovaError(
@@ -125,7 +124,7 @@ def _open(root: Path, parts: Collection[str]) -> Checkpoint:
         AudioVAEConfig.from_dict(configs["audio_vae"]) if "audio_vae" in needed else None,
         read_schedule(root / "scheduler" / "scheduler_config.json") if scheduled else ScheduleConfig(),
         read_boundary(root / "model_index.json") if scheduled else BOUNDARY,
-        {part: open_weights(root / part) for part in PARTS if part in parts},
+        {part: open_weights(root / part) for part in FOLDERS if part in parts},
     )
     joint = expected_shapes(JointModel(checkpoint.joint, device="meta")) if checkpoint.joint else {}
     for part, weights in checkpoint.weights.items():

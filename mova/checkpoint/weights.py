@@ -77,10 +77,10 @@ class Weights:
             with shard:
                 for name in here:
                     # No name is bound to the tensor here: from now on only the caller holds it.
-                    yield name, _take(shard, path, name, dtype, device)
+                    yield name, take(shard, path, name, dtype, device)
 
 
-def _take(shard: safe_open, path: Path, name: str, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
+def take(shard: safe_open, path: Path, name: str, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
     # No copy: safe_open maps the file privately (MAP_PRIVATE), get_tensor returns a view of that map, which lives as
     # long as a view does, and Tensor.to returns the same tensor if nothing changes. A test looks in /proc/self/maps.
     try:
@@ -98,13 +98,13 @@ def open_weights(path: Path) -> Weights:
     Raises MovaError if there are no weights, or if they are damaged, incomplete, or not those that the index lists.
     """
     if not os.path.isdir(path):
-        return _open_file(path)
+        return open_file(path)
     for stem in STEMS:
         single, index = path / f"{stem}.safetensors", path / f"{stem}.safetensors.index.json"
         if os.path.lexists(single):  # lexists: of a dangling link we say that its file is missing
-            return _open_file(single)
+            return open_file(single)
         if os.path.lexists(index):
-            return _open_shards(index)
+            return open_shards(index)
     looked_for = " or ".join(f"{stem}.safetensors" for stem in STEMS)
     looked_for += " (or the same with .index.json, and its shards)"
     try:
@@ -116,12 +116,12 @@ def open_weights(path: Path) -> Weights:
     raise broken(path, f"has no weights: looked for {looked_for}", "download them, or choose another folder")
 
 
-def _open_file(path: Path) -> Weights:
+def open_file(path: Path) -> Weights:
     tensors, metadata = read_header(path)
     return Weights(str(path), tensors, dict.fromkeys(tensors, path), metadata)
 
 
-def _open_shards(index: Path) -> Weights:
+def open_shards(index: Path) -> Weights:
     folder = index.parent
     weight_map = read_json(index).get("weight_map")
     if (
@@ -204,10 +204,10 @@ def assign(module: torch.nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> No
     stays assigned.
     """
     for name, tensor in tensors:
-        _replace(module, name, tensor)
+        put_in_place(module, name, tensor)
 
 
-def _replace(module: torch.nn.Module, name: str, tensor: Tensor) -> None:
+def put_in_place(module: torch.nn.Module, name: str, tensor: Tensor) -> None:
     # A function of its own: its locals, which hold the old tensor, end before the next tensor is read.
     owner_name, _, leaf = name.rpartition(".")
     try:

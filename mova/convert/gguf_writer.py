@@ -13,7 +13,7 @@ from ..checkpoint.weights import TensorInfo
 from ..errors import MovaError
 from ..shorten import short
 from .parts import Entry, Target
-from .safetensors_writer import Progress, differs, no_progress, read_ahead
+from .safetensors_writer import BytesDone, differs, no_progress, read_ahead
 
 
 def given(target: Target) -> dict[str, TensorInfo]:
@@ -66,7 +66,7 @@ def data_size(entry: Entry, target: Target) -> int:
     return gguf_file.padded(gguf_file.byte_count(info.shape, kind))
 
 
-def write(path: Path, target: Target, progress: Progress = no_progress, verified: bool = False) -> None:
+def write(path: Path, target: Target, progress: BytesDone = no_progress, verified: bool = False) -> None:
     """Write the file, and if `verified` read it back before it gets its name. Raises MovaError as the other one's."""
 
     def check(written: Path) -> None:
@@ -77,7 +77,7 @@ def write(path: Path, target: Target, progress: Progress = no_progress, verified
     gguf_file.write(path, given(target), tensors, target.metadata, str(target.dtype), check)
 
 
-def verify(path: Path, target: Target, progress: Progress = no_progress) -> None:
+def verify(path: Path, target: Target, progress: BytesDone = no_progress) -> None:
     """Read a written file back: each tensor's bytes must be those that its source gives once more."""
     gguf = gguf_file.library()
     # Read, not mapped: pages of a map would stay in memory as long as the reader does.

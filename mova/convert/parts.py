@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoint.gguf_file import TYPES as GGUF_TYPES
-from ..checkpoint.header import broken, check_is_file
+from ..checkpoint.header import FLOATS, broken, check_is_file
 from ..checkpoint.hub_record import check_one_release
 from ..checkpoint.release import EXPERTS, JOINT, LIBRARY_PARTS, plain_infos, read_configs
 from ..checkpoint.weights import TensorInfo, Weights, check_tensors, open_weights
@@ -28,7 +28,6 @@ from ..model.wan_vae_names import wan_name
 from ..shorten import short
 
 PARTS = (*EXPERTS, "audio_vae", "video_vae", "text_encoder")
-FLOATS = {"BF16", "F16", "F32", "F64"}
 EMBEDDING = "encoder.embed_tokens.weight"  # the same tensor as shared.weight; files hold that or both
 
 

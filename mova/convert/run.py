@@ -4,20 +4,22 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
+from typing import Any, Protocol
 
-from ..checkpoint.weights import Weights, open_weights
+from torch import Tensor
+
+from ..checkpoint.weights import TensorInfo, Weights, open_weights
 from ..errors import MovaError
 from . import gguf_writer, safetensors_writer
 from .parts import PARTS, Entry, Target, chosen_parts, plan_file, plan_folder, sentencepiece_model
-from .safetensors_writer import DTYPES
+from .safetensors_writer import DTYPES, BytesDone
 
 __all__ = ["PARTS", "Converted", "Entry", "Target", "convert", "default_parts", "formats", "plan", "write_target"]
 
 VAES = ("audio_vae", "video_vae")
 
 # Called with the name of the file at work, the bytes of its source that are done, and all of them.
-Progress = Callable[[str, int, int], None]
+FileProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def convert(
     stem: str | None = None,
     parts: Sequence[str] | None = None,
     verified: bool = False,
-    progress: Progress = lambda name, done, total: None,
+    progress: FileProgress = lambda name, done, total: None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Converted]:
     """Write the planned files into a folder like ComfyUI's models, one after the other; yields each as it is done.
@@ -127,8 +129,21 @@ def is_gguf(dtype: str | None) -> bool:
     return dtype is not None and dtype.startswith("gguf_")
 
 
-def writer(target: Target) -> ModuleType:
-    """Which module writes the file: both have layout, file_size, is_whole, write and verify."""
+class Writer(Protocol):
+    """What a module that writes files has."""
+
+    def layout(self, target: Target) -> dict[str, TensorInfo]: ...
+    def file_size(self, target: Target) -> int: ...
+    def is_whole(self, path: Path, target: Target) -> bool: ...
+    def header(self, target: Target) -> bytes: ...
+    def data(self, entry: Entry, tensor: Tensor, target: Target) -> Iterator[Any]: ...
+    def data_size(self, entry: Entry, target: Target) -> int: ...
+    def write(self, path: Path, target: Target, progress: BytesDone = ..., verified: bool = ...) -> None: ...
+    def verify(self, path: Path, target: Target, progress: BytesDone = ...) -> None: ...
+
+
+def writer(target: Target) -> Writer:
+    """Which module writes the file."""
     return gguf_writer if is_gguf(target.dtype) else safetensors_writer
 
 
@@ -147,7 +162,7 @@ def write_target(
     target: Target,
     kept: bool = False,
     verified: bool = False,
-    progress: Progress = lambda name, done, total: None,
+    progress: FileProgress = lambda name, done, total: None,
 ) -> Converted:
     """Write one planned file, or if it is `kept`, only read it back if it should be `verified`."""
     done, total = 0, safetensors_writer.source_bytes(target) * ((not kept) + verified)

@@ -13,17 +13,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoint.header import DTYPE_BITS
+from ..checkpoint.header import DTYPE_BITS, FLOATS
 from ..checkpoint.weights import TensorInfo, open_weights, read_header
 from ..errors import MovaError
 from ..files import whole_file
 from ..shorten import short
-from .parts import FLOATS, Entry, Target
+from .parts import Entry, Target
 
 DTYPES = {"bf16": (torch.bfloat16, "BF16"), "fp16": (torch.float16, "F16"), "fp32": (torch.float32, "F32")}
 AT_ONCE = 2**24  # elements looked at together: beside a tensor that fills gigabytes, little else is in memory
 
-Progress = Callable[[int], None]  # told how many bytes of the source are done since it was last told
+BytesDone = Callable[[int], None]  # told how many bytes of the source are done since it was last told
 
 
 def no_progress(done: int) -> None:
@@ -95,7 +95,7 @@ def is_whole(path: Path, target: Target) -> bool:
         return False
 
 
-def write(path: Path, target: Target, progress: Progress = no_progress, verified: bool = False) -> None:
+def write(path: Path, target: Target, progress: BytesDone = no_progress, verified: bool = False) -> None:
     """Write the file, and if `verified` read it back before it gets its name.
 
     Two tensors of the source are in memory at a time: the one at work, and the next, which is on its way from disk.
@@ -123,7 +123,7 @@ def data_size(entry: Entry, target: Target) -> int:
     return sum(map(byte_count, layout(replace(target, entries=[entry])).values()))
 
 
-def read_ahead(entries: Sequence[Entry], progress: Progress = no_progress) -> Iterator[tuple[Entry, Tensor]]:
+def read_ahead(entries: Sequence[Entry], progress: BytesDone = no_progress) -> Iterator[tuple[Entry, Tensor]]:
     """Each entry and its tensor, as it is stored, once it is found to be finite.
 
     While the caller works on one, a thread brings the next from the disk, so that neither waits for the other.
@@ -199,7 +199,7 @@ def check_fits(entry: Entry, cast: Tensor, dtype: str) -> None:
         )
 
 
-def verify(path: Path, target: Target, progress: Progress = no_progress) -> None:
+def verify(path: Path, target: Target, progress: BytesDone = no_progress) -> None:
     """Read a written file back against its source: exactly, and what is quantised also within its format's error.
 
     Raises MovaError, naming the tensor (and the file by the target's name), for any difference.

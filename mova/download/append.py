@@ -16,7 +16,7 @@ from ..checkpoint.header import broken
 from ..checkpoint.weights import Weights, read_header
 from ..convert.parts import Entry, FileBytes, Target
 from ..convert.run import writer
-from ..convert.safetensors_writer import Progress, byte_count, check_error, encoded, no_progress, read_ahead
+from ..convert.safetensors_writer import BytesDone, byte_count, check_error, encoded, no_progress, read_ahead
 from ..errors import MovaError
 from ..shorten import short
 from .hub import size_of
@@ -79,7 +79,7 @@ def write_header(partial: Path, target: Target) -> None:
 
 
 def write_piece(
-    partial: Path, target: Target, piece: Piece, verified: bool = False, progress: Progress = no_progress
+    partial: Path, target: Target, piece: Piece, verified: bool = False, progress: BytesDone = no_progress
 ) -> None:
     """Write a piece behind what comes before it, onto the disk; if `verified`, read it back.
 
@@ -110,7 +110,7 @@ def check_file(piece: Piece) -> None:
         raise broken(piece.file, "is not the file that the hub announced", "delete it, and run the same command again")
 
 
-def verify(file: Any, entries: Sequence[Entry], target: Target, progress: Progress) -> None:
+def verify(file: Any, entries: Sequence[Entry], target: Target, progress: BytesDone) -> None:
     """Raise MovaError unless the next bytes of the file are those of the entries, within their format's error."""
     for entry, tensor in read_ahead(entries, progress):
         for part in writer(target).data(entry, tensor, target):

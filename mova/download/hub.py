@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from ..checkpoint.header import DTYPE_BITS
 from ..checkpoint.weights import TensorInfo
-from ..convert.safetensors_writer import Progress, no_progress
+from ..convert.safetensors_writer import BytesDone, no_progress
 from ..errors import MovaError, first_line, install_command
 from ..files import reason, rename
 from ..shorten import short
@@ -90,7 +90,7 @@ def read_header(repository: Repository, name: str) -> dict[str, TensorInfo]:
     return {tensor: TensorInfo(info.dtype, tuple(info.shape)) for tensor, info in found.tensors.items()}
 
 
-def fetch(repository: Repository, name: str, path: Path, progress: Progress = no_progress) -> None:
+def fetch(repository: Repository, name: str, path: Path, progress: BytesDone = no_progress) -> None:
     """Bring a file to `path`. What arrives is kept in `path`.part, from which the next call goes on.
 
     The file gets its name when its size and (for weights) its SHA-256 are those that the hub lists; if it is there, it
@@ -121,7 +121,7 @@ def fetch(repository: Repository, name: str, path: Path, progress: Progress = no
         raise MovaError(f"{path} could not be written ({reason(error)}); make room, {AGAIN}.") from error
 
 
-def transfer(repository: Repository, name: str, opened: BinaryIO, size: int, progress: Progress) -> None:
+def transfer(repository: Repository, name: str, opened: BinaryIO, size: int, progress: BytesDone) -> None:
     """Append what is missing to a file; a connection that breaks is taken up again where it broke."""
     failed = 0
     while (done := opened.tell()) < size:
@@ -139,7 +139,7 @@ def transfer(repository: Repository, name: str, opened: BinaryIO, size: int, pro
             time.sleep(min(2.0**failed / 2, LONGEST_PAUSE))
 
 
-def stream(repository: Repository, name: str, opened: BinaryIO, size: int, progress: Progress) -> None:
+def stream(repository: Repository, name: str, opened: BinaryIO, size: int, progress: BytesDone) -> None:
     """One request for the rest of a file."""
     hub, done = library(), opened.tell()
     url = hub.hf_hub_url(repository.name, name, revision=repository.commit)

@@ -19,7 +19,7 @@ from ..checkpoint.header import broken
 from ..checkpoint.release import EXPERTS
 from ..checkpoint.weights import STEMS, Weights, read_json
 from ..convert.parts import PARTS, Target, chosen_parts, folders_of
-from ..convert.run import Converted, Progress, check_destination, default_parts, formats, path_of, plan, writer
+from ..convert.run import Converted, FileProgress, check_destination, default_parts, formats, path_of, plan, writer
 from ..errors import MovaError
 from ..files import rename, whole_file
 from ..shorten import short
@@ -51,7 +51,7 @@ def download(
     dtype: str = "bf16",
     parts: Sequence[str] | None = None,
     verified: bool = False,
-    progress: Progress = lambda name, done, total: None,
+    progress: FileProgress = lambda name, done, total: None,
     note: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Converted]:
     """Write what `convert` would of a repository on the hub (a release's name, or OWNER/NAME); yields each file.
@@ -214,7 +214,9 @@ def device(folder: Path) -> int:
     return os.stat(folder).st_dev
 
 
-def make(repository: Repository, state: Path, job: Job, later: set[Path], verified: bool, progress: Progress) -> None:
+def make(
+    repository: Repository, state: Path, job: Job, later: set[Path], verified: bool, progress: FileProgress
+) -> None:
     """Write a file, fetching shard by shard; each is deleted when it is written, unless it is needed `later`."""
     left = append.remaining(job.partial, job.target, job.pieces)
     if len(left) == len(job.pieces):
@@ -238,7 +240,7 @@ def label(name: str) -> str:
     return name.removesuffix(".safetensors").replace("/diffusion_pytorch_model", " ").replace(" -", " ").strip()
 
 
-def counted(progress: Progress, name: str, total: int) -> Callable[[int], None]:
+def counted(progress: FileProgress, name: str, total: int) -> Callable[[int], None]:
     """A function that is told how many bytes more are done."""
     done = 0
 

@@ -93,7 +93,7 @@ class JointModel(Tower):
         super().__init__(config.video_dit, operations, cast_inputs, **factory)
         self.audio_dit = Tower(config.audio_dit, operations, cast_inputs, **factory)
         self.dual_tower_bridge = Bridge(config.dual_tower_bridge, bridge_operations or operations, **factory)
-        self.kernels = kernels or Kernels()
+        self.config, self.kernels = config, kernels or Kernels()
         self.last_rotations: tuple[Any, Rotations] | None = None
 
     def embed_text(self, context: Tensor) -> Text:
@@ -114,8 +114,8 @@ class JointModel(Tower):
                 video, audio = (time_table(moments, bridge.head_dim, device) for moments in times)
                 cross = TurnHalves(video, grid[1] * grid[2]), TurnHalves(audio)
             towers = (
-                tower_turn(grid, self.config.head_dim, device),
-                tower_turn((length,), self.audio_dit.config.head_dim, device),
+                tower_turn(grid, self.sizes.head_dim, device),
+                tower_turn((length,), self.audio_dit.sizes.head_dim, device),
             )
             self.last_rotations = key, Rotations(*towers, cross)
         return self.last_rotations[1]

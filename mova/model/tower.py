@@ -17,14 +17,14 @@ from .kernels import Kernels
 from .layers import CrossAttention, SelfAttention, linear_as, patches, timestep_sinusoid
 from .rope import Turn, from_wan
 
-PARTS = "self_attn", "cross_attn", "ffn"
+BLOCK_PARTS = "self_attn", "cross_attn", "ffn"
 
 
 @dataclass(frozen=True, eq=False)
 class Plugged:
     """What a host's packs have plugged into a block: these of its parts are called as those of ComfyUI's Wan."""
 
-    parts: frozenset[str]  # of PARTS, and "block": the whole of it
+    parts: frozenset[str]  # of BLOCK_PARTS, and "block": the whole of it
     freqs: Tensor | None  # the rotation as matrices (rope.to_wan); None where no part is given it
     transformer_options: dict[str, Any]
 
@@ -115,7 +115,7 @@ class Block(nn.Module):
         context_img_len: int | None = None,
     ) -> BlockInput:
         """The arguments of ComfyUI's Wan: modulation [B, 1, 6, dim], matrices (rope.to_wan), embedded text."""
-        plugged = Plugged(frozenset(PARTS), freqs, transformer_options or {})
+        plugged = Plugged(frozenset(BLOCK_PARTS), freqs, transformer_options or {})
         kernels = self.self_attn.kernels_of(transformer_options)
         modulation = e.squeeze(1) if e.ndim == 4 else e
         return BlockInput(context, modulation, from_wan(freqs), kernels, plugged)
@@ -157,7 +157,7 @@ class Tower(nn.Module):
         """
         super().__init__()
         dim, patch = config.dim, config.patch_size
-        self.config, self.cast_inputs = config, cast_inputs
+        self.sizes, self.cast_inputs = config, cast_inputs
         conv = operations.Conv3d if len(patch) == 3 else operations.Conv1d
         self.patch_embedding = conv(config.in_dim, dim, kernel_size=patch, stride=patch, **factory)
         self.text_embedding = nn.Sequential(
@@ -177,13 +177,13 @@ class Tower(nn.Module):
 
         Computed in float32, then cast to dtype, as the published pipeline does.
         """
-        x = timestep_sinusoid(timestep, self.config.freq_dim)
+        x = timestep_sinusoid(timestep, self.sizes.freq_dim)
         for layer in self.time_embedding:
             x = linear_as(layer, x, self.cast_inputs)
         modulation = x
         for layer in self.time_projection:
             modulation = linear_as(layer, modulation, self.cast_inputs)
-        return x.to(dtype), modulation.to(dtype).unflatten(1, (6, self.config.dim))
+        return x.to(dtype), modulation.to(dtype).unflatten(1, (6, self.sizes.dim))
 
     def patchify(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """Latents [B, in_dim, *axes] -> tokens [B, L, dim] in row-major order, and the grid of patches."""
@@ -194,6 +194,6 @@ class Tower(nn.Module):
         """Patches [B, L, patch * out_dim] -> velocity [B, out_dim, *axes]."""
         # A one-dimensional grid is a three-dimensional one with two axes of length 1.
         ones = (1,) * (3 - len(grid))
-        (t, h, w), (p, q, r) = (*grid, *ones), (*self.config.patch_size, *ones)
+        (t, h, w), (p, q, r) = (*grid, *ones), (*self.sizes.patch_size, *ones)
         out = rearrange(x, "b (t h w) (p q r c) -> b c (t p) (h q) (w r)", t=t, h=h, w=w, p=p, q=q, r=r)
         return out.flatten(2) if ones else out

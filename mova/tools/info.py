@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..checkpoint.header import DTYPE_BITS
 from ..checkpoint.hub_record import record_of
-from ..checkpoint.release import EXPERT_FOLDERS, JOINT, PARTS, open_checkpoint
+from ..checkpoint.release import EXPERT_FOLDERS, FOLDERS, JOINT, open_checkpoint
 from ..checkpoint.weights import PICKLES, TensorInfo, Weights, open_weights
 from ..clip.reading import read_clip_info
 from ..errors import MovaError
@@ -43,7 +43,7 @@ def describe(path: Path) -> Iterator[str]:
     from ..lora.describe import describe_lora
 
     suffix = path.suffix.lower()
-    if path.is_dir() and ((path / "model_index.json").exists() or any((path / part).is_dir() for part in PARTS)):
+    if path.is_dir() and ((path / "model_index.json").exists() or any((path / part).is_dir() for part in FOLDERS)):
         return describe_folder(path)
     if path.is_dir() and any((path / name).is_file() for name in TRAINERS_NAMES):
         return describe_lora(path)
@@ -67,8 +67,8 @@ def describe_folder(path: Path) -> Iterator[str]:
         checkpoint = open_checkpoint(path)
     except ImportError:  # of the libraries that know what these should be like; ComfyUI's Python has no diffusers
         unchecked = ("video_vae", "text_encoder")
-        checkpoint = open_checkpoint(path, set(PARTS).difference(unchecked))
-    parts = {part: open_weights(path / part) if part in unchecked else checkpoint.weights[part] for part in PARTS}
+        checkpoint = open_checkpoint(path, set(FOLDERS).difference(unchecked))
+    parts = {part: open_weights(path / part) if part in unchecked else checkpoint.weights[part] for part in FOLDERS}
     video, audio = checkpoint.config.video_dit, checkpoint.config.audio_dit
     yield f"MOVA checkpoint folder {path}"
     yield f"video tower: {video.num_layers} layers, width {video.dim}; audio tower: {audio.num_layers}, {audio.dim}"

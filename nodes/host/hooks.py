@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...mova.model.joint import KernelsByPlace, Layer
 from ...mova.model.layers import patches
 from ...mova.model.rope import Turn, from_wan, to_wan
-from ...mova.model.tower import PARTS, BlockInput, Plugged
+from ...mova.model.tower import BLOCK_PARTS, BlockInput, Plugged
 from .kernels import ATTENTION_PATCHES, options_of, with_options
 
 
@@ -21,7 +21,7 @@ def is_replaced(module: nn.Module) -> bool:
 
 
 def replaced_parts(block: nn.Module) -> set[str]:
-    parts = {name for name in PARTS if is_replaced(getattr(block, name))}
+    parts = {name for name in BLOCK_PARTS if is_replaced(getattr(block, name))}
     return parts | {"block"} if is_replaced(block) else parts
 
 

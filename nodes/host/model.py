@@ -107,7 +107,7 @@ class HostModel(JointModel):
         if settings is None:
             settings = Settings(*(named.get(field.name, field.default) for field in fields(Settings)))
         latents = torch.cat([x[0], condition], dim=1)
-        patch = self.config.patch_size
+        patch = self.sizes.patch_size
         grid = torch.Size(n // p for n, p in zip(latents.shape[2:], patch, strict=True))
         transformer_options["grid_sizes"] = grid
         transformer_options["total_blocks"] = len(self.blocks)
@@ -143,7 +143,7 @@ class HostModel(JointModel):
         rotations = self.rotations(*size)
         grid, _, _, device = size
         rope_options = options_of(used.video).get("rope_options")
-        turn = plugged_turn(self.rope_embedder, rope_options, grid, self.config.head_dim, device)
+        turn = plugged_turn(self.rope_embedder, rope_options, grid, self.sizes.head_dim, device)
         if turn is not None:
             rotations = rotations._replace(video=turn)
         turns = rotations.video, rotations.audio

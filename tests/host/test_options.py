@@ -68,7 +68,7 @@ def override(own, q, k, v, n, **kwargs):
     heads.append(n)
     return own(q, k, v, n, **kwargs)
 of_mova({"optimized_attention_override": override}, bridge=1.0)
-assert set(heads) == {mova.num_heads, mova.audio_dit.config.num_heads}, heads
+assert set(heads) == {mova.num_heads, mova.audio_dit.sizes.num_heads}, heads
 """
 )
 
