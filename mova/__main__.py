@@ -10,6 +10,7 @@ from typing import Any
 
 from .arguments import Command, Defaults, Parser, typed
 from .errors import MovaError, install_command
+from .model.presets import DEFAULT
 from .progress import ByteBar, StepBar
 
 
@@ -58,12 +59,12 @@ def parser() -> argparse.ArgumentParser:
     add("--text-only-frame", choices=("white", "none"), default="white", help="what stands for a missing first frame")
     add("--out", type=Path, required=True, help="the .mp4 to write")
     add("--contact-sheet", type=Path, help="also write frames and waveform as this .png")
-    add("--width", type=int, default=640, help="in pixels, a multiple of 16")
-    add("--height", type=int, default=352, help="in pixels, a multiple of 16")
-    add("--frames", type=int, default=193, help="4k + 1")
-    add("--fps", type=float, default=24.0, help="frames a second")
-    add("--steps", type=int, default=50, help="of denoising")
-    add("--guidance", type=float, default=5.0, help="of the text, on both modalities")
+    add("--width", type=int, default=DEFAULT.width, help="in pixels, a multiple of 16")
+    add("--height", type=int, default=DEFAULT.height, help="in pixels, a multiple of 16")
+    add("--frames", type=int, default=DEFAULT.frames, help="4k + 1")
+    add("--fps", type=float, default=DEFAULT.fps, help="frames a second")
+    add("--steps", type=int, default=DEFAULT.steps, help="of denoising")
+    add("--guidance", type=float, default=DEFAULT.guidance, help="of the text, on both modalities")
     add("--audio-guidance", type=float, help="of the text on the audio, if it should differ")
     add("--bridge-guidance", type=float, default=1.0, help="more ties the sound closer to the picture; 1 is off")
     add("--video-shift", type=float, help="of the sigmas (the checkpoint's if not given)")

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor
 
+from ..mova.model.presets import DEFAULT
 from ..mova.sampling.conditioning import (
     SPATIAL_STRIDE,
     TEXT_ONLY_FRAMES,
@@ -42,8 +43,8 @@ class MOVAConditioning(io.ComfyNode):
                 io.Conditioning.Input("positive", tooltip="From MOVA Text Encode or MOVA Load Conditioning."),
                 io.Conditioning.Input("negative", tooltip="From MOVA Text Encode or MOVA Load Conditioning."),
                 io.Vae.Input("vae", tooltip="The Wan 2.1 VAE."),
-                side_input("width", 640, "Pixels, a multiple of 16: 640 for MOVA-360p, 1280 for MOVA-720p."),
-                side_input("height", 352, "Pixels, a multiple of 16: 352 for MOVA-360p, 720 for MOVA-720p."),
+                side_input("width", DEFAULT.width, "Pixels, a multiple of 16: 640 for MOVA-360p, 1280 for MOVA-720p."),
+                side_input("height", DEFAULT.height, "Pixels, a multiple of 16: 352 for MOVA-360p, 720 for MOVA-720p."),
                 length_input("Frames, 4 k + 1: 193 are 8 seconds at 24 a second."),
                 fps_input("Frames a second; trained at 24. Use the same in MOVA Combine Video."),
                 io.Int.Input(

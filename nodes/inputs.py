@@ -2,6 +2,8 @@
 
 from comfy_api.latest import io
 
+from ..mova.model.presets import DEFAULT
+
 
 def side_input(name: str, default: int, tooltip: str) -> io.Int.Input:
     """Pixels of a side."""
@@ -10,14 +12,24 @@ def side_input(name: str, default: int, tooltip: str) -> io.Int.Input:
 
 def length_input(tooltip: str) -> io.Int.Input:
     """Frames of a clip, 4 k + 1."""
-    return io.Int.Input("length", default=193, min=1, max=16385, step=4, tooltip=tooltip)
+    return io.Int.Input("length", default=DEFAULT.frames, min=1, max=16385, step=4, tooltip=tooltip)
 
 
 def fps_input(tooltip: str) -> io.Float.Input:
     """Frames a second."""
-    return io.Float.Input("fps", default=24.0, min=1.0, max=120.0, step=0.01, tooltip=tooltip)
+    return io.Float.Input("fps", default=DEFAULT.fps, min=1.0, max=120.0, step=0.01, tooltip=tooltip)
 
 
 def shift_input(name: str, tooltip: str) -> io.Float.Input:
     """A shift of the schedule, 5 in the release."""
-    return io.Float.Input(name, default=5.0, min=0.01, max=100.0, step=0.1, tooltip=tooltip)
+    return io.Float.Input(name, default=DEFAULT.shift, min=0.01, max=100.0, step=0.1, tooltip=tooltip)
+
+
+def steps_input(tooltip: str) -> io.Int.Input:
+    """Denoising steps of both experts together."""
+    return io.Int.Input("steps", default=DEFAULT.steps, min=1, max=1000, tooltip=tooltip)
+
+
+def cfg_input(tooltip: str) -> io.Float.Input:
+    """Guidance by the text."""
+    return io.Float.Input("cfg", default=DEFAULT.guidance, min=0.0, max=100.0, step=0.1, tooltip=tooltip)

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..mova import MovaError
+from ..mova.model.presets import DEFAULT
 from ..mova.sampling import schedule
 from ..mova.sampling.guidance import Guidance
 from ..mova.shorten import short
@@ -17,7 +18,7 @@ from .host.checks import check_conditioning, check_finite, check_run
 from .host.experts import check_expert, check_experts
 from .host.guider import MovaGuider
 from .host.two_experts import Stage, sample
-from .inputs import shift_input
+from .inputs import cfg_input, shift_input, steps_input
 
 SAME_AS_CFG = -1.0
 CFG_TIP = "How strongly the text guides; 5 is the release's, 1 turns guidance off and halves the time."
@@ -99,7 +100,7 @@ class MOVAScheduler(io.ComfyNode):
             description="The noise levels of MOVA's own schedule, for SamplerCustomAdvanced.",
             search_aliases=["mova sigmas", "flow match scheduler", "shift"],
             inputs=[
-                io.Int.Input("steps", default=50, min=1, max=1000, tooltip="The release uses 50."),
+                steps_input("The release uses 50."),
                 shift_input("shift", "Above 1: more steps at high noise."),
                 io.Float.Input("denoise", default=1.0, min=0.01, max=1.0, step=0.01, tooltip=DENOISE_TIP),
             ],
@@ -126,7 +127,7 @@ class MOVAGuider(io.ComfyNode):
                 io.Model.Input("model", tooltip="One expert."),
                 io.Conditioning.Input("positive", tooltip="From MOVA Conditioning."),
                 io.Conditioning.Input("negative", tooltip="From MOVA Conditioning."),
-                io.Float.Input("cfg", default=5.0, min=0.0, max=100.0, step=0.1, tooltip=CFG_TIP),
+                cfg_input(CFG_TIP),
                 *guidance_inputs(),
                 io.Float.Input(
                     "audio_shift_ratio",
@@ -191,15 +192,13 @@ class MOVAJointSampler(io.ComfyNode):
                     control_after_generate=True,
                     tooltip="Another seed, another clip.",
                 ),
-                io.Int.Input(
-                    "steps", default=50, min=1, max=1000, tooltip="Of both experts together; the release uses 50."
-                ),
-                io.Float.Input("cfg", default=5.0, min=0.0, max=100.0, step=0.1, tooltip=CFG_TIP),
+                steps_input("Of both experts together; the release uses 50."),
+                cfg_input(CFG_TIP),
                 shift_input("video_shift", "Above 1: more steps at high noise; the release uses 5."),
                 shift_input("audio_shift", "Less than the video's shift lets the audio take shape before the video."),
                 io.Float.Input(
                     "boundary",
-                    default=0.9,
+                    default=DEFAULT.boundary,
                     min=0.0,
                     max=1.0,
                     step=0.01,

@@ -14,8 +14,9 @@ from ..model.audio_vae import WEIGHT_NORM, AudioVAE
 from ..model.config import AudioVAEConfig, MovaConfig
 from ..model.config_values import MAX_LAYERS
 from ..model.joint import JointModel
+from ..model.presets import DEFAULT
 from ..model.shapes import expected_shapes
-from ..sampling.schedule import MAX_SHIFT
+from ..sampling.schedule import MAX_SHIFT, is_boundary
 from ..shorten import short
 from .header import FLOATS, broken, unreadable
 from .hub_record import check_one_release
@@ -27,7 +28,6 @@ JOINT = ("audio_dit", "dual_tower_bridge")  # what both experts share
 FOLDERS = (*EXPERT_FOLDERS, *JOINT, "audio_vae", "video_vae", "text_encoder")
 MAX_NUMBER = 2**20  # in what another library reads; the largest in a release is the vocabulary, 2^18
 LIBRARY_PARTS = {"text_encoder": text, "video_vae": video_vae}  # built by another library
-BOUNDARY = 0.9  # the release's
 F8 = {"F8_E4M3", "F8_E5M2"}  # the Linear layers' weights are cast up from them as they are read
 # By these, transformers would fetch or run code of others, or expect weights in another format.
 FOREIGN = ("attn_implementation", "_attn_implementation", "auto_map", "quantization_config")
@@ -39,7 +39,7 @@ DOWNLOADS = ".cache/huggingface/download"
 class ScheduleConfig:
     """The released schedule's settings."""
 
-    shift: float = 5.0
+    shift: float = DEFAULT.shift
     sigma_min: float = 0.0
     extra_one_step: bool = True
 
@@ -123,7 +123,7 @@ def open_parts(root: Path, parts: Collection[str]) -> Checkpoint:
         models[0] if models else None,
         AudioVAEConfig.from_dict(configs["audio_vae"]) if "audio_vae" in needed else None,
         read_schedule(root / "scheduler" / "scheduler_config.json") if scheduled else ScheduleConfig(),
-        read_boundary(root / "model_index.json") if scheduled else BOUNDARY,
+        read_boundary(root / "model_index.json") if scheduled else DEFAULT.boundary,
         {part: open_weights(root / part) for part in FOLDERS if part in parts},
     )
     joint = expected_shapes(JointModel(checkpoint.joint, device="meta")) if checkpoint.joint else {}
@@ -246,7 +246,7 @@ def plain_infos(infos: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
 def read_schedule(path: Path) -> ScheduleConfig:
     """The settings in scheduler_config.json; raises MovaError if they make no schedule."""
     values = read_json(path)
-    shift, sigma_min = values.get("shift", 5.0), values.get("sigma_min", 0.0)
+    shift, sigma_min = values.get("shift", DEFAULT.shift), values.get("sigma_min", 0.0)
     extra_one_step = values.get("extra_one_step", True)
     if not (is_number(shift) and 0 < shift <= MAX_SHIFT and is_number(sigma_min) and 0 <= sigma_min < 1):
         given = f"shift {short(shift)} and sigma_min {short(sigma_min)}"
@@ -258,9 +258,9 @@ def read_schedule(path: Path) -> ScheduleConfig:
 
 def read_boundary(path: Path) -> float:
     """The sigma below which the low-noise expert works, from model_index.json."""
-    boundary = read_json(path).get("boundary_ratio", BOUNDARY)
-    if not (is_number(boundary) and 0 <= boundary <= 1):
-        raise MovaError(f"{path}: boundary_ratio {short(boundary)} must be between 0 and 1; download it again.")
+    boundary = read_json(path).get("boundary_ratio", DEFAULT.boundary)
+    if not (is_number(boundary) and is_boundary(boundary)):
+        raise MovaError(f"{path}: boundary_ratio {short(boundary)} must be from 0 to 1; download it again.")
     return float(boundary)
 
 

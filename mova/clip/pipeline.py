@@ -1,7 +1,6 @@
 """From a prompt and pictures to frames and sound, with one part of the model in memory at a time."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,10 +16,11 @@ from ..errors import MovaError, first_line
 from ..model import text, video_vae
 from ..model.audio_vae import AudioVAE, plain_weights
 from ..model.joint import JointModel, Text
+from ..model.presets import DEFAULT
 from ..sampling.conditioning import audio_latents, audio_samples, check_fps, check_size, image_condition, latent_frames
 from ..sampling.euler import euler
 from ..sampling.guidance import Guidance, guided
-from ..sampling.schedule import low_noise_start, sigmas
+from ..sampling.schedule import is_boundary, low_noise_start, sigmas
 from .runtime import Runtime, begin, layers_for
 
 # What torch says of a device that is full: CUDA and MPS, and the CPU's allocator on Windows and elsewhere.
@@ -36,12 +36,12 @@ class Request:
     image: Image.Image | None = None
     end_image: Image.Image | None = None
     text_only_frame: str = "white"
-    width: int = 640
-    height: int = 352
-    frames: int = 193
-    fps: float = 24.0
-    steps: int = 50
-    guidance: Guidance = dataclasses.field(default_factory=Guidance)
+    width: int = DEFAULT.width
+    height: int = DEFAULT.height
+    frames: int = DEFAULT.frames
+    fps: float = DEFAULT.fps
+    steps: int = DEFAULT.steps
+    guidance: Guidance = dataclasses.field(default_factory=lambda: Guidance(DEFAULT.guidance))
     video_shift: float | None = None
     audio_shift: float | None = None
     boundary: float | None = None
@@ -54,9 +54,9 @@ class Request:
         check_size(self.width, self.height, self.frames)
         check_fps(self.fps)
         for shift in (self.video_shift, self.audio_shift):
-            sigmas(self.steps, 5.0 if shift is None else shift)
-        if self.boundary is not None and not (math.isfinite(self.boundary) and 0 <= self.boundary <= 1):
-            raise MovaError(f"The boundary is {self.boundary}; it must be between 0 and 1 (0.9 is the release's).")
+            sigmas(self.steps, DEFAULT.shift if shift is None else shift)
+        if self.boundary is not None and not is_boundary(self.boundary):
+            raise MovaError(f"The boundary is {self.boundary}; it must be from 0 to 1, as {DEFAULT.boundary}.")
         if not 0 <= self.seed < 2**64:
             raise MovaError(f"The seed is {self.seed}; it must be from 0 to 2^64 - 1.")
         if self.end_image is not None and self.frames == 1:

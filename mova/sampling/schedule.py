@@ -48,6 +48,11 @@ def snapped(sigmas: Tensor, shift: float = 5.0) -> Tensor:
     return torch.cat([training[nearest], sigmas[-1:]])
 
 
+def is_boundary(value: float) -> bool:
+    """Whether this is a sigma at which the low-noise expert can take over (from 0: never, to 1: at once)."""
+    return 0 <= value <= 1  # False for NaN
+
+
 def low_noise_start(video_sigmas: Tensor, boundary: float) -> int:
     """The first step of the low-noise expert: where the video timestep has fallen below 1000 * boundary."""
     timesteps = video_sigmas[:-1] * TIMESTEPS
