@@ -34,7 +34,7 @@ def start_host() -> None:
 
 
 def load_pack() -> tuple[type, Any]:
-    """The node MOVAJointSampler and the pack's own copy of mova.config."""
+    """The node MOVAJointSampler and the pack's own copy of mova.model.config."""
     import nodes
 
     if not asyncio.run(nodes.load_custom_node(str(PACK))):

@@ -30,7 +30,7 @@ class MOVAModelOptions(io.ComfyNode):
                     options=list(NORMS),
                     tooltip="What normalises and turns queries and keys. torch: several passes over memory; "
                     "comfy_kitchen: fewer, by the kernel that ComfyUI's Wan uses; triton: one, where the package "
-                    "triton is installed. The results differ by rounding.",
+                    "triton is installed. Both also fuse the GELU of int8 MLPs. The results differ by rounding.",
                 ),
                 io.Boolean.Input(
                     "low_memory",

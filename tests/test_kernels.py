@@ -150,6 +150,13 @@ def test_triton_where_it_cannot_run_is_refused_in_a_sentence():
         choose_norms("triton", torch.device("cpu"))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it may work here")
+def test_a_triton_that_does_not_work_is_told_before_the_weights_load():
+    pytest.importorskip("triton", reason="NOT TESTED: no triton here")
+    with pytest.raises(MovaError, match=r"Triton does not work here \(.+\); choose torch"):
+        choose_norms("triton", torch.device("cuda"))
+
+
 def test_an_unknown_choice_is_refused_with_those_there_are():
     with pytest.raises(MovaError, match="choose torch or triton"):
         choose_norms("cuda", torch.device("cuda"))

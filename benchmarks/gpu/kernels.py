@@ -1,4 +1,4 @@
-"""The attention kernels at hand, under the names of mova.attention; PyTorch's one by one."""
+"""The attention kernels at hand, under the names of mova.model.attention; PyTorch's one by one."""
 
 import contextlib
 import functools

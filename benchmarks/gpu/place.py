@@ -38,7 +38,7 @@ def find(rehearse: bool, seconds: float, carried: Path | None = None, broken: bo
     if rehearse:
         from mova.tools import tiny
 
-        small, large = (Preset(size, 64, 9, 24.0, tiny.CONFIG, tiny.AUDIO_VAE) for size in (64, 96))
+        small, large = (Preset(size, 64, 9, 24.0, model=tiny.CONFIG, audio_vae=tiny.AUDIO_VAE) for size in (64, 96))
         return Place(torch.device("meta" if broken else "cpu"), small, large, True, deadline, carried)
     if not torch.cuda.is_available():
         raise RuntimeError("no GPU that this PyTorch can use; --rehearse does without one")

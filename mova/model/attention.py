@@ -37,6 +37,8 @@ def is_short(x: Tensor) -> bool:
 
 def over_queries_(attention: Attention, q: Tensor, k: Tensor, v: Tensor, heads: int, groups: int) -> Tensor:
     """attention(q, k, v, heads) of a long sequence written over q, a group of heads at a time: no tensor beside it."""
+    if getattr(attention, "whole", False):  # one that may count its calls, or want all heads
+        return attention(q, k, v, heads)
     groups = next(n for n in range(min(groups, heads), 0, -1) if heads % n == 0)
     if groups == 1 or is_short(q):
         return attention(q, k, v, heads)

@@ -4,8 +4,9 @@ import importlib.util
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
-from ..errors import MovaError
+from ..errors import MovaError, first_line
 from .attention import Attention, sdpa
 from .elementwise import GeluLinear, NormAndRotate, gelu_linear, norm_and_rotate_
 
@@ -37,6 +38,11 @@ def choose_norms(name: str, device: torch.device) -> NormAndRotate:
         raise MovaError(f"There are no element-wise kernels called {name!r}; choose torch or triton.")
     if device.type != "cuda" or importlib.util.find_spec("triton") is None:
         raise MovaError(f"Triton needs an NVIDIA or AMD GPU and the package triton (here: {device}); choose torch.")
-    from .triton_kernels import in_one_pass
+    try:  # Triton compiles on the spot, by what it finds there
+        from .triton_kernels import in_one_pass
 
-    return in_one_pass()
+        norms, row = in_one_pass(), torch.ones(1, 1, 4, device=device, dtype=torch.bfloat16)
+        norms(row, nn.RMSNorm(4, device=device, dtype=torch.bfloat16), 1, None).cpu()
+    except Exception as error:
+        raise MovaError(f"Triton does not work here ({first_line(error)}); choose torch.") from error
+    return norms

@@ -44,7 +44,7 @@ def patches(transformer_options: dict[str, Any] | None, name: str) -> list[Calla
 
 def over_input_(layer: nn.Module, x: Tensor, blocks: int) -> Tensor:
     """layer(x) of a long sequence x [B, L, D] written over x, so many blocks of rows at a time: no tensor beside it."""
-    if blocks == 1 or is_short(x):
+    if blocks == 1 or is_short(x) or layer._forward_hooks or layer._forward_pre_hooks:  # who may keep what they see
         out: Tensor = layer(x)
         return out
     for rows in x.view(1, -1, x.shape[2]).chunk(blocks, dim=1):

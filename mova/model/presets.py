@@ -1,6 +1,6 @@
 """The releases: what they are trained for, and how they are run."""
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 from .config import RELEASED, AudioVAEConfig, MovaConfig
 
@@ -13,6 +13,7 @@ class Preset:
     height: int
     frames: int = 193
     fps: float = 24.0
+    _: KW_ONLY
     steps: int = 50
     guidance: float = 5.0
     shift: float = 5.0

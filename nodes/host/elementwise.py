@@ -14,6 +14,7 @@ from ...mova.model.attention import split_heads
 from ...mova.model.elementwise import NormAndRotate, gelu_linear, in_rows_, norm_and_rotate_
 from ...mova.model.kernels import choose_norms
 from ...mova.model.rope import Rotation
+from .replaced import is_replaced
 
 
 def kitchen_norm_and_rotate_(x: Tensor, norm: nn.Module, heads: int, rotation: Rotation | None) -> Tensor:
@@ -41,6 +42,8 @@ def host_weight(norm: nn.Module, x: Tensor) -> Iterator[Tensor]:
 
 def triton_norm_and_rotate_(x: Tensor, norm: nn.Module, heads: int, rotation: Rotation | None) -> Tensor:
     """elementwise.norm_and_rotate_ in one pass."""
+    if is_replaced(norm):
+        return norm_and_rotate_(x, norm, heads, rotation)
     from ...mova.model.triton_kernels import in_one_pass
 
     return in_one_pass(host_weight)(x, norm, heads, rotation)
@@ -49,11 +52,11 @@ def triton_norm_and_rotate_(x: Tensor, norm: nn.Module, heads: int, rotation: Ro
 def host_gelu_linear(layer: nn.Module, x: Tensor) -> Tensor:
     """elementwise.gelu_linear; in int8 the GELU is part of the kernel that quantises the input, where there is one.
 
-    As the host's Wan does it (from v0.30 on), but for layers whose forward a pack has replaced.
+    As the host's Wan does it (from v0.30 on), but for layers in which a pack is at work.
     """
     fused = getattr(comfy.ops, "linear_input_act", None)
-    int8 = getattr(layer.weight, "_layout_cls", None) == "TensorWiseINT8Layout"
-    if fused is None or not int8 or "forward" in vars(layer):
+    int8 = getattr(getattr(layer, "weight", None), "_layout_cls", None) == "TensorWiseINT8Layout"
+    if fused is None or not int8 or is_replaced(layer):
         return gelu_linear(layer, x)
     out: Tensor = fused(layer, x, "gelu_tanh")
     return out

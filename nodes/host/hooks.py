@@ -11,13 +11,7 @@ from ...mova.model.layers import patches
 from ...mova.model.rope import Turn, from_wan, to_wan
 from ...mova.model.tower import BLOCK_PARTS, BlockInput, Plugged
 from .kernels import ATTENTION_PATCHES, options_of, with_options
-
-
-def is_replaced(module: nn.Module) -> bool:
-    """Whether a pack has put another method in the place of a module's forward, or waits for its calls."""
-    module = getattr(module, "_orig_mod", module)  # as torch.compile leaves it
-    own = getattr(module.forward, "__func__", None) is type(module).forward
-    return not own or bool(module._forward_hooks or module._forward_pre_hooks)
+from .replaced import is_replaced
 
 
 def replaced_parts(block: nn.Module) -> set[str]:

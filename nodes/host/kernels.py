@@ -32,6 +32,11 @@ class HostAttention:
 
     transformer_options: dict[str, Any]
 
+    @property
+    def whole(self) -> bool:
+        """Whether it must get all heads at once: with one plugged in, which may happen between two blocks."""
+        return "optimized_attention_override" in self.transformer_options
+
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         return host_attention.optimized_attention(q, k, v, heads, transformer_options=self.transformer_options)
 
@@ -41,8 +46,6 @@ def kernels_of(transformer_options: dict[str, Any] | None) -> Kernels:
     given = transformer_options if transformer_options is not None else {}
     chosen: Options = given.get(OPTIONS, Options())
     kernels = LOW_MEMORY if chosen.low_memory else Kernels()
-    if "optimized_attention_override" in given:  # what has been plugged in may count the calls, or want all heads
-        kernels = replace(kernels, head_groups=1)
     # Named here also where they are the defaults, which torch.compile does not find again.
     norms, linear = NORMS[chosen.elementwise], gelu_linear if chosen.elementwise == "torch" else host_gelu_linear
     return replace(kernels, attention=HostAttention(given), norm_and_rotate_=norms, gelu_linear=linear)

@@ -1,5 +1,7 @@
 """MOVA Model Options: the same clip, whatever is chosen, and a sentence where a choice cannot be had."""
 
+from pathlib import Path
+
 import pytest
 from bench import Bench, Refused, differ
 from beside_wan import BOTH
@@ -16,6 +18,46 @@ def test_a_run_gives_the_same_whatever_is_chosen(server, files, chosen):
     )
     plain, found = bench.results(bench.sample(bench.plain_model), bench.sample(ref(options)))
     assert differ(found, plain) < 1e-5
+
+
+NODE = (
+    BOTH
+    + """
+from types import SimpleNamespace
+from pack.nodes import options as node
+from pack.nodes.host import kernels, model as host_model
+from pack.nodes.host.kernels import OPTIONS, Options
+
+
+class Patcher:
+    def __init__(self):
+        self.model_options = {"transformer_options": {}}
+        self.model = None
+
+    def clone(self):
+        return Patcher()
+
+
+node.check_expert = lambda *_: None
+given = Patcher()
+high, low = node.MOVAModelOptions.execute("comfy_kitchen", True, model_high=given).result
+options = high.model_options["transformer_options"]
+assert options[OPTIONS] == Options("comfy_kitchen", True) and low is None
+assert not given.model_options["transformer_options"], "the model that came in is as it was"
+
+# What the node leaves there is what the model works by.
+seen = []
+own = host_model.kernels_by_place
+host_model.kernels_by_place = lambda options: seen.append(own(options)) or seen[-1]
+of_mova(options, bridge=1.0)
+for place in seen[0]:
+    assert place.norm_and_rotate_ is kernels.NORMS["comfy_kitchen"] and (place.value_blocks, place.mlp_blocks) == (5, 2)
+"""
+)
+
+
+def test_the_model_works_by_what_the_node_leaves_on_it(host_place):
+    run_inside(host_place, NODE)
 
 
 def refusal(server, elementwise="torch", **models):
@@ -63,12 +105,29 @@ same(found[0], bridged[0]); same(found[1], bridged[1])
 same(of_mova({OPTIONS: Options("comfy_kitchen", True)})[0], plain_wan)
 
 # A pack's attention gets all heads at once, and as often as there are layers.
+# One that is put in for a layer only, too.
 heads = []
 def override(own, q, k, v, n, **kwargs):
     heads.append(n)
     return own(q, k, v, n, **kwargs)
 of_mova({"optimized_attention_override": override}, bridge=1.0)
 assert set(heads) == {mova.num_heads, mova.audio_dit.sizes.num_heads}, heads
+heads.clear()
+def replaced(args, extra):
+    options = {**args["transformer_options"], "optimized_attention_override": override}
+    return extra["original_block"]({**args, "transformer_options": options})
+of_mova({"patches_replace": {"dit": {("double_block", 0): replaced}}}, bridge=1.0)
+assert set(heads) == {mova.num_heads}, heads
+
+# A hook on a layer sees all rows at once, and may keep them.
+kept = []
+def keep(module, args, out):
+    kept.append((args[0], args[0].clone()))
+hook = mova.blocks[0].self_attn.v.register_forward_hook(keep)
+hooked = of_mova(bridge=1.0)
+hook.remove()
+same(hooked[0], bridged[0])
+assert len(kept) == 1 and torch.equal(*kept[0])
 """
 )
 
@@ -124,6 +183,11 @@ with torch.inference_mode():
     for one in (wanted, found):
         assert (one - plain).float().norm() < 0.05 * plain.float().norm()
     assert (found - wanted).float().norm() < 0.01 * plain.float().norm()
+    hooked = []
+    hook = layer.register_forward_hook(lambda *_: hooked.append(1))
+    host_gelu_linear(layer, x.clone())
+    assert hooked == [1]
+    hook.remove()
     layer.forward = lambda x: x + 1  # as packs do
     assert torch.equal(host_gelu_linear(layer, x.clone()), gelu_linear(layer, x.clone()))
 """
@@ -131,3 +195,44 @@ with torch.inference_mode():
 
 def test_in_int8_the_gelu_is_part_of_the_layer_where_the_host_has_it(host_place):
     run_inside(host_place, INT8)
+
+
+TRITON = (
+    BOTH
+    + """
+import os
+os.environ["TRITON_INTERPRET"] = "1"
+sys.path.append(arguments[0])
+try:
+    import triton
+except ImportError as error:
+    print("NOT TESTED", error)
+    sys.exit()
+from pack.mova.model import triton_kernels
+from pack.nodes.host.kernels import OPTIONS, Options
+
+calls = []
+own = triton_kernels.norm_rope_
+triton_kernels.norm_rope_ = lambda *args: calls.append(1) or own(*args)
+bridged = of_mova(bridge=1.0)
+assert not calls
+found = of_mova({OPTIONS: Options("triton")}, bridge=1.0)
+same(found[0], bridged[0]); same(found[1], bridged[1])
+several = len(calls)
+assert several >= 4 * (len(mova.blocks) + len(mova.audio_dit.blocks))
+# Where a pack is at work in a norm, that is what works.
+hooked = []
+hook = mova.blocks[0].self_attn.norm_q.register_forward_hook(lambda *_: hooked.append(1))
+of_mova({OPTIONS: Options("triton")}, bridge=1.0)
+hook.remove()
+assert hooked and len(calls) == 2 * several - 1
+"""
+)
+
+
+def test_triton_s_kernel_gives_the_same_on_the_host(host_place, tmp_path):
+    triton = pytest.importorskip("triton", reason="NOT TESTED: no triton here")
+    (tmp_path / "triton").symlink_to(Path(triton.__file__).parent)  # by its interpreter, so that it needs no GPU
+    said = run_inside(host_place, TRITON, str(tmp_path))
+    if "NOT TESTED" in said:
+        pytest.skip(f"NOT TESTED: this host's Python cannot import triton ({said.strip()})")
