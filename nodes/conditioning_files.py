@@ -13,7 +13,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from ..mova import MovaError
-from ..mova.checkpoint.weights import read_header
+from ..mova.checkpoint.header import read_header
 from ..mova.files import WINDOWS, reason, whole_file
 
 SUFFIX = ".conditioning.safetensors"

@@ -14,9 +14,10 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..mova import MovaError, strict_json
+from ..mova.checkpoint.header import read_header
 from ..mova.checkpoint.hub_record import check_one_release
 from ..mova.checkpoint.release import EXPERTS
-from ..mova.checkpoint.weights import PICKLES, open_weights, read_header, read_json
+from ..mova.checkpoint.weights import PICKLES, open_weights, read_json
 from ..mova.shorten import short
 from . import released
 from .host import notice

@@ -22,12 +22,10 @@ from ..mova.model.shapes import expected_shapes
 from ..mova.shorten import first_names
 from .host import notice
 from .host.checks import check_finite
-from .host.experts import EXPERT_NAMES, check_expert
+from .host.experts import EXPERT_NAMES, SLOTS, connected_experts
 
 CATEGORY = "loras"
-SLOTS = {"high_noise": "model_high", "low_noise": "model_low"}
 NOTED_IN_NAMES = {"high_noise": r"(?<![a-z])high(?![a-z])|highnoise", "low_noise": r"(?<![a-z])low(?![a-z])|lownoise"}
-NOTHING_CONNECTED = "Nothing is connected to model_high or model_low; connect the experts that the LoRA is for."
 
 
 def lora_names() -> list[str]:
@@ -158,16 +156,11 @@ class MOVALoraLoader(io.ComfyNode):
         model_high: Any = None,
         model_low: Any = None,
     ) -> io.NodeOutput:
-        given = {"high_noise": model_high, "low_noise": model_low}
-        connected = {expert: model for expert, model in given.items() if model is not None}
-        if not connected:
-            raise MovaError(NOTHING_CONNECTED)
+        connected = connected_experts(model_high, model_low, "the LoRA")
         video = dict.fromkeys((*EXPERTS.values(), BARE), strength_video)
         strengths = {**video, JOINT[0]: strength_audio, JOINT[1]: strength_bridge}
         for name, value in (("video", strength_video), ("audio", strength_audio), ("bridge", strength_bridge)):
             check_finite(value, f"strength_{name}")
-        for expert, model in connected.items():
-            check_expert(model, SLOTS[expert], expert)
         file = read_lora(Path(folder_paths.get_full_path_or_raise(CATEGORY, lora_name)))
         report, unmatched = [f"{lora_name}, {file.scales()}"], dict[str, None]()
         fitted: dict[str, Mapping[str, Mapping[str, Lora]]] = {}

@@ -4,11 +4,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..mova.errors import MovaError
 from .host.elementwise import NORMS, check
-from .host.experts import check_expert
+from .host.experts import connected_experts
 from .host.kernels import OPTIONS, Options
-from .lora import SLOTS
 
 
 class MOVAModelOptions(io.ComfyNode):
@@ -46,13 +44,8 @@ class MOVAModelOptions(io.ComfyNode):
     def execute(
         cls, elementwise: str, low_memory: bool, model_high: Any = None, model_low: Any = None
     ) -> io.NodeOutput:
-        given = {"high_noise": model_high, "low_noise": model_low}
-        connected = {expert: model for expert, model in given.items() if model is not None}
-        if not connected:
-            raise MovaError("Nothing is connected to model_high or model_low; connect the experts that it is for.")
+        connected = connected_experts(model_high, model_low, "it")
         check(elementwise)
-        for expert, model in connected.items():
-            check_expert(model, SLOTS[expert], expert)
         models = {expert: with_options(model, Options(elementwise, low_memory)) for expert, model in connected.items()}
         return io.NodeOutput(models.get("high_noise"), models.get("low_noise"))
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from mova.checkpoint.gguf_file import read_header as read_gguf
+from mova.checkpoint.header import read_header
 from mova.checkpoint.release import check_library_config, read_boundary, read_schedule
-from mova.checkpoint.weights import open_weights, read_header, read_json
+from mova.checkpoint.weights import open_weights, read_json
 from mova.errors import MovaError
 from mova.lora.reading import read_lora
 from mova.model.audio_vae import AudioVAE

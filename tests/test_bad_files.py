@@ -13,12 +13,9 @@ import torch
 from damage import WEIGHTS, replace, write
 from sentences import refusal
 
+from mova.checkpoint.header import read_header
 from mova.checkpoint.release import FOLDERS, open_checkpoint
-from mova.checkpoint.weights import (
-    open_weights,
-    read_header,
-    read_json,
-)
+from mova.checkpoint.weights import open_weights, read_json
 from mova.clip.pipeline import Request, encode_images, encode_prompts
 from mova.clip.runtime import Runtime
 

@@ -9,8 +9,9 @@ from safetensors.torch import load_file, save_file
 from sentences import refusal
 
 from mova import JointModel, MovaConfig
+from mova.checkpoint.header import TensorInfo
 from mova.checkpoint.release import open_checkpoint
-from mova.checkpoint.weights import TensorInfo, check_finite, check_tensors, open_weights
+from mova.checkpoint.weights import check_finite, check_tensors, open_weights
 from mova.clip.pipeline import Request, generate
 from mova.clip.runtime import Runtime
 from mova.model.shapes import expected_shapes

@@ -1,8 +1,6 @@
 """Reading safetensors: what is whole is read without a copy, what is not is named in one sentence."""
 
-import json
 import os
-import struct
 import sys
 import weakref
 from pathlib import Path
@@ -12,26 +10,15 @@ import pytest
 import torch
 from damage import write
 from safetensors.torch import save_file
+from safetensors_files import VALID, entry, framed
 from sentences import refusal
 
-from mova.checkpoint.weights import TensorInfo, assign, check_tensors, open_weights, read_json
+from mova.checkpoint.header import TensorInfo
+from mova.checkpoint.weights import assign, check_tensors, open_weights, read_json
 from mova.model.shapes import expected_shapes
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 STEM = "diffusion_pytorch_model"
-
-
-def framed(header, data=b""):
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + data
-
-
-def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
-    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
-
-
-VALID = framed({"__metadata__": {"format": "pt"}, "a": entry(), "b": entry("BF16", (2, 1), (8, 12))}, bytes(range(12)))
-HEADER_END = 8 + struct.unpack("<Q", VALID[:8])[0]
 
 
 def sharded(folder, weight_map=None, **shards):

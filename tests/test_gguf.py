@@ -17,7 +17,8 @@ from test_command_line import ROOT
 from mova import JointModel, MovaConfig, MovaError
 from mova.__main__ import main
 from mova.checkpoint import gguf_file
-from mova.checkpoint.weights import TensorInfo, Weights, open_weights
+from mova.checkpoint.header import TensorInfo
+from mova.checkpoint.weights import Weights, open_weights
 from mova.model.config import RELEASED
 from mova.tools import tiny
 

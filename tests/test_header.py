@@ -14,31 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
+from safetensors_files import HEADER_END, VALID, entry, framed
 from sentences import refusal
 
-from mova.checkpoint.weights import (
-    TensorInfo,
-    open_weights,
-    read_header,
-    read_json,
-)
+from mova.checkpoint.header import TensorInfo, read_header
+from mova.checkpoint.weights import open_weights, read_json
 from mova.errors import MovaError
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 STEM = "diffusion_pytorch_model"
-
-
-def framed(header, data=b""):
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + data
-
-
-def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
-    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
-
-
-VALID = framed({"__metadata__": {"format": "pt"}, "a": entry(), "b": entry("BF16", (2, 1), (8, 12))}, bytes(range(12)))
-HEADER_END = 8 + struct.unpack("<Q", VALID[:8])[0]
 
 
 # --- read_header ---

@@ -18,8 +18,9 @@ from mova import Cancelled, MovaError
 from mova.checkpoint.release import EXPERT_FOLDERS, open_checkpoint
 from mova.clip import pipeline
 from mova.clip.pipeline import Request, decode_audio, decode_video, encode_images, encode_prompts, generate
-from mova.clip.runtime import Runtime, begin, device_and_dtype
-from mova.model import text, video_vae
+from mova.clip.runtime import Runtime, begin, device_and_dtype, layers_for
+from mova.model import attention, text, video_vae
+from mova.model.kernels import LOW_MEMORY
 from mova.sampling.guidance import Guidance
 
 SMALL = Request("A rocket lifts off", width=32, height=32, frames=5, steps=4)
@@ -300,3 +301,26 @@ def test_memory_goes_back_to_whatever_device_it_is_of(kind, monkeypatch):
         monkeypatch.setattr(getattr(torch, name), "empty_cache", lambda name=name: given_back.append(name))
     begin(Runtime(torch.device(kind)), "the next part")
     assert given_back == [kind]
+
+
+def test_what_is_asked_for_is_how_the_model_works():
+    usual, low = (layers_for(Runtime(torch.device("cpu"), low_memory=asked))[1] for asked in (False, True))
+    assert low.attention is usual.attention and low.norm_and_rotate_ is usual.norm_and_rotate_
+    assert (low.value_blocks, low.mlp_blocks) == (LOW_MEMORY.value_blocks, LOW_MEMORY.mlp_blocks)
+    assert low.mlp_blocks > usual.mlp_blocks == 1
+
+
+def test_a_clip_is_the_same_in_low_memory_and_says_how_it_was_made(checkpoint, plain, monkeypatch):
+    monkeypatch.setattr(attention, "LONG", 0)  # or a clip this small would be done at once
+    runtime = dataclasses.replace(FLOAT, low_memory=True)
+    assert all(error(b, a) < 1e-4 for a, b in zip(plain, latents(checkpoint, runtime), strict=True))
+    kept = pipeline.settings_of(checkpoint, SMALL, runtime)
+    assert kept["low_memory"] is True and kept["elementwise"] == "torch"
+
+
+def test_kernels_that_cannot_run_are_refused_before_anything_is_loaded(checkpoint):
+    parts = []
+    runtime = dataclasses.replace(FLOAT, elementwise="triton", part=parts.append)
+    with pytest.raises(MovaError, match=r"package triton \(here: cpu\)"):
+        generate(checkpoint, SMALL, runtime)
+    assert not parts

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from mova import MovaError
 from mova.checkpoint import quantize
-from mova.checkpoint.header import DTYPE_BITS
+from mova.checkpoint.header import DTYPE_BITS, TensorInfo
 from mova.checkpoint.release import EXPERTS, JOINT
-from mova.checkpoint.weights import TensorInfo, Weights
+from mova.checkpoint.weights import Weights
 from mova.convert.parts import expert_target
 from mova.convert.safetensors_writer import file_size
 from mova.model.config import RELEASED

@@ -21,8 +21,7 @@ from torch import Tensor
 from ..errors import MovaError, first_line, install_command
 from ..files import whole_file
 from ..shorten import short
-from .header import FLOATS, broken, check_is_file, impostor, unreadable
-from .weights import TensorInfo
+from .header import FLOATS, TensorInfo, broken, check_is_file, impostor, unreadable
 
 ARCHITECTURE = "wan"
 # The names to choose from, and how files of that type are called. K-quants are not among them: the package reads them,

@@ -18,9 +18,9 @@ from ..model.presets import DEFAULT
 from ..model.shapes import expected_shapes
 from ..sampling.schedule import MAX_SHIFT, is_boundary
 from ..shorten import short
-from .header import FLOATS, broken, unreadable
+from .header import FLOATS, TensorInfo, broken, unreadable
 from .hub_record import check_one_release
-from .weights import TensorInfo, Weights, check_tensors, open_weights, read_json
+from .weights import Weights, check_tensors, open_weights, read_json
 
 EXPERTS = {"high_noise": "video_dit", "low_noise": "video_dit_2"}  # the folder of each
 EXPERT_FOLDERS = tuple(EXPERTS.values())

@@ -17,17 +17,6 @@ from ..shorten import first_names, short
 from .header import AGAIN, REFUSED, TensorInfo, broken, check_is_file, impostor, read_header, unreadable
 from .hub_record import check_one_release
 
-__all__ = [
-    "TensorInfo",
-    "Weights",
-    "assign",
-    "check_finite",
-    "check_tensors",
-    "open_weights",
-    "read_header",
-    "read_json",
-]
-
 STEMS = ("diffusion_pytorch_model", "model")
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
 MAX_SHARDS = 1000

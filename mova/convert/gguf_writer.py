@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ..checkpoint import gguf_file
-from ..checkpoint.weights import TensorInfo
+from ..checkpoint.header import TensorInfo
 from ..errors import MovaError
 from ..shorten import short
 from .parts import Entry, Target

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from ..checkpoint.gguf_file import TYPES as GGUF_TYPES
-from ..checkpoint.header import FLOATS, broken, check_is_file
+from ..checkpoint.header import FLOATS, TensorInfo, broken, check_is_file
 from ..checkpoint.hub_record import check_one_release
 from ..checkpoint.release import EXPERTS, JOINT, LIBRARY_PARTS, plain_infos, read_configs
-from ..checkpoint.weights import TensorInfo, Weights, check_tensors, open_weights
+from ..checkpoint.weights import Weights, check_tensors, open_weights
 from ..errors import MovaError
 from ..model.audio_vae import AudioVAE
 from ..model.config import AudioVAEConfig, MovaConfig

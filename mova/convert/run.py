@@ -8,13 +8,12 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from ..checkpoint.weights import TensorInfo, Weights, open_weights
+from ..checkpoint.header import TensorInfo
+from ..checkpoint.weights import Weights, open_weights
 from ..errors import MovaError
 from . import gguf_writer, safetensors_writer
 from .parts import PARTS, Entry, Target, chosen_parts, plan_file, plan_folder, sentencepiece_model
 from .safetensors_writer import DTYPES, BytesDone
-
-__all__ = ["PARTS", "Converted", "Entry", "Target", "convert", "default_parts", "formats", "plan", "write_target"]
 
 VAES = ("audio_vae", "video_vae")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoint.header import DTYPE_BITS, FLOATS
-from ..checkpoint.weights import TensorInfo, open_weights, read_header
+from ..checkpoint.header import DTYPE_BITS, FLOATS, TensorInfo, read_header
+from ..checkpoint.weights import open_weights
 from ..errors import MovaError
 from ..files import whole_file
 from ..shorten import short

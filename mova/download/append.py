@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import quantize
-from ..checkpoint.header import broken
-from ..checkpoint.weights import Weights, read_header
+from ..checkpoint.header import broken, read_header
+from ..checkpoint.weights import Weights
 from ..convert.parts import Entry, FileBytes, Target
 from ..convert.run import writer
 from ..convert.safetensors_writer import BytesDone, byte_count, check_error, encoded, no_progress, read_ahead

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..checkpoint.header import DTYPE_BITS
-from ..checkpoint.weights import TensorInfo
+from ..checkpoint.header import DTYPE_BITS, TensorInfo
 from ..convert.safetensors_writer import BytesDone, no_progress
 from ..errors import MovaError, first_line, install_command
 from ..files import reason, rename

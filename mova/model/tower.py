@@ -11,6 +11,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from .attention import is_short
 from .config import TowerConfig
 from .elementwise import modulated_norm
 from .kernels import Kernels
@@ -80,7 +81,7 @@ class Block(nn.Module):
 
     def add_mlp_(self, x: Tensor, shift: Tensor, scale: Tensor, gate: Tensor, kernels: Kernels) -> Tensor:
         """The MLP's part of forward. Each norm is dropped before the GELU, which is done in place."""
-        for rows in x.chunk(kernels.mlp_blocks, dim=1):
+        for rows in x.chunk(1 if is_short(x) else kernels.mlp_blocks, dim=1):
             hidden = self.ffn[0](modulated_norm(rows, shift, scale, self.eps))
             rows.addcmul_(kernels.gelu_linear(self.ffn[2], hidden), gate)
             del hidden

@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ..checkpoint.header import DTYPE_BITS
+from ..checkpoint.header import DTYPE_BITS, TensorInfo
 from ..checkpoint.hub_record import record_of
 from ..checkpoint.release import EXPERT_FOLDERS, FOLDERS, JOINT, open_checkpoint
-from ..checkpoint.weights import PICKLES, TensorInfo, Weights, open_weights
+from ..checkpoint.weights import PICKLES, Weights, open_weights
 from ..clip.reading import read_clip_info
 from ..errors import MovaError
 from ..lora.file import TRAINERS_NAMES

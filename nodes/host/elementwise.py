@@ -1,5 +1,6 @@
 """Norm and rotary embedding in fewer passes: by the host's kernels, or by Triton."""
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -42,11 +43,15 @@ def host_weight(norm: nn.Module, x: Tensor) -> Iterator[Tensor]:
 
 def triton_norm_and_rotate_(x: Tensor, norm: nn.Module, heads: int, rotation: Rotation | None) -> Tensor:
     """elementwise.norm_and_rotate_ in one pass."""
-    if is_replaced(norm):
-        return norm_and_rotate_(x, norm, heads, rotation)
+    return norm_and_rotate_(x, norm, heads, rotation) if is_replaced(norm) else one_pass()(x, norm, heads, rotation)
+
+
+@functools.cache
+def one_pass() -> NormAndRotate:
+    """Made when it is first used: few have triton."""
     from ...mova.model.triton_kernels import in_one_pass
 
-    return in_one_pass(host_weight)(x, norm, heads, rotation)
+    return in_one_pass(host_weight)
 
 
 def host_gelu_linear(layer: nn.Module, x: Tensor) -> Tensor:

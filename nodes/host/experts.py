@@ -10,6 +10,20 @@ from .base import MOVA
 EXPERT_NAMES = {"high_noise": "high-noise", "low_noise": "low-noise"}
 
 
+SLOTS = {"high_noise": "model_high", "low_noise": "model_low"}
+
+
+def connected_experts(model_high: Any, model_low: Any, purpose: str) -> dict[str, Any]:
+    """What is connected to a node that takes one expert or both, by the expert. Raises MovaError for anything else."""
+    given = {"high_noise": model_high, "low_noise": model_low}
+    connected = {expert: model for expert, model in given.items() if model is not None}
+    if not connected:
+        raise MovaError(f"Nothing is connected to model_high or model_low; connect the experts that {purpose} is for.")
+    for expert, model in connected.items():
+        check_expert(model, SLOTS[expert], expert)
+    return connected
+
+
 def check_expert(model: Any, slot: str, wanted: str | None = None) -> None:
     """Raise MovaError unless the MODEL is a MOVA model, and not one whose file says that it is the other expert."""
     if model is None:  # what MOVA Model Loader gives for "none"

@@ -4,7 +4,7 @@ import torch
 from client import ran
 from golden import joint_inputs, joint_model
 from graphs import EXPERTS, GIVEN, KIND, golden_model, numbers, ref
-from safetensors.torch import save_file
+from lora_files import saved
 
 VIDEO, AUDIO = "blocks.1.self_attn.q", "audio_dit.blocks.0.ffn.2"
 BRIDGE = "dual_tower_bridge.video_to_audio_conditioners.0.inner.v"
@@ -18,12 +18,7 @@ def pair(layer, seed="", rank=4):
 
 
 def write(files, name, tensors):
-    path = files / "models/loras" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".safetensors":
-        save_file({key: value.clone() for key, value in tensors.items()}, path)
-    else:
-        torch.save(tensors, path)
+    saved(files / "models/loras" / name, tensors)
     return name
 
 

@@ -269,7 +269,7 @@ def test_a_name_from_another_node_is_read_and_checked_when_it_is_known(server, f
 
 
 def test_the_saved_file_tells_other_tools_what_it_is(server, files, prefix):
-    from mova.checkpoint.weights import read_header
+    from mova.checkpoint.header import read_header
 
     tensors, metadata = read_header(place(server, saved(server, prefix, "a bell rings")))
     assert json.loads(metadata["mova_conditioning"]) == [{"text": "a bell rings"}]

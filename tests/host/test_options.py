@@ -25,7 +25,7 @@ NODE = (
     + """
 from types import SimpleNamespace
 from pack.nodes import options as node
-from pack.nodes.host import kernels, model as host_model
+from pack.nodes.host import experts, kernels, model as host_model
 from pack.nodes.host.kernels import OPTIONS, Options
 
 
@@ -38,7 +38,7 @@ class Patcher:
         return Patcher()
 
 
-node.check_expert = lambda *_: None
+experts.check_expert = lambda *_: None
 given = Patcher()
 high, low = node.MOVAModelOptions.execute("comfy_kitchen", True, model_high=given).result
 options = high.model_options["transformer_options"]

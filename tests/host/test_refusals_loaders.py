@@ -10,7 +10,7 @@ from huggingface_hub._tree_cache import TreeCacheEntry, write_tree_cache
 from refused import check, refusals, shown
 from safetensors.torch import load_file, save_file
 
-from mova.checkpoint.weights import read_header
+from mova.checkpoint.header import read_header
 from mova.tools.tiny import write_part
 
 CASES, refused = refusals()

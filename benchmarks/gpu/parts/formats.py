@@ -1,7 +1,7 @@
 """A step with the video blocks' and the bridge's matrices, and their inputs, in 8 bits: fp8 and int8.
 
-The layers are those that `convert` quantises (mova.quantize). With PyTorch's own products, and with the quantisers of
-ComfyUI's comfy_kitchen where it is installed or carried.
+The layers are those that `convert` quantises (mova.checkpoint.quantize). With PyTorch's own products, and with the
+quantisers of ComfyUI's comfy_kitchen where it is installed or carried.
 """
 
 import importlib.util
@@ -78,7 +78,7 @@ def kitchen_int8(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor) -> Tens
     return comfy_kitchen.int8_linear(x, weight, scale, bias, torch.bfloat16, convrot=True)
 
 
-WAYS = {  # name -> format of mova.quantize, what rounds the weights, the product
+WAYS = {  # name -> format of mova.checkpoint.quantize, what rounds the weights, the product
     "fp8, torch": ("fp8_e4m3_scaled", to_fp8, fp8_product),
     "fp8, comfy_kitchen": ("fp8_e4m3_scaled", to_fp8, kitchen_fp8),
     "int8, comfy_kitchen": ("int8", to_int8, kitchen_int8),
