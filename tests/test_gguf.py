@@ -17,6 +17,7 @@ from test_command_line import ROOT
 from mova import JointModel, MovaConfig, MovaError
 from mova.__main__ import main
 from mova.checkpoint import gguf_file
+from mova.checkpoint.formats import GGUF
 from mova.checkpoint.header import TensorInfo
 from mova.checkpoint.weights import Weights, open_weights
 from mova.model.config import RELEASED
@@ -99,7 +100,7 @@ def test_header_and_size_are_as_announced(source, tmp_path, type_name):
     assert metadata["general.architecture"] == "wan"  # or the community's loader refuses the file
     assert int(metadata["general.quantization_version"]) == gguf.GGML_QUANT_VERSION
     kind = gguf.LlamaFileType(int(metadata["general.file_type"])).name
-    assert kind == f"MOSTLY_{gguf_file.TYPES[type_name]}"
+    assert kind == f"MOSTLY_{GGUF[type_name].type_name}"
 
 
 def released() -> Weights:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import quantize
+from ..checkpoint.formats import QUANTISED
 from ..checkpoint.header import broken, read_header
 from ..checkpoint.weights import Weights
 from ..convert.parts import Entry, FileBytes, Target
@@ -119,6 +119,6 @@ def verify(file: Any, entries: Sequence[Entry], target: Target, progress: BytesD
                     f"{target.name}: the tensor {short(entry.name)} read back is not what was written; check the disk, "
                     "and run the same command again, which writes it once more."
                 )
-        if target.dtype in quantize.FORMATS:
+        if target.dtype in QUANTISED:
             check_error(entry, tensor, dict(encoded(entry, tensor, target)), target)
         del tensor, part
