@@ -27,7 +27,7 @@ from .header import FLOATS, TensorInfo, broken, check_is_file, impostor, unreada
 ARCHITECTURE = "wan"
 # Embeddings and heads run once a step and are few: they keep the precision they have, as in the files people know.
 KEPT = {"text_embedding", "time_embedding", "time_projection", "head"}
-AT_ONCE = 1 << 18  # weights quantised at a time
+CHUNK = 1 << 18  # weights quantised at a time
 ALIGNMENT = 32  # of each tensor's data, unless a file says otherwise
 
 
@@ -133,7 +133,7 @@ def encoded(tensor: Tensor, stored: str) -> Any:
     if stored == "F16" and tensor.dtype == torch.float16:
         return tensor.contiguous().numpy()
     # Some rows at a time, on all processors: the package works on one, and makes arrays several times as large.
-    rows = tensor.split(max(1, AT_ONCE // tensor[0].numel())) if tensor.ndim == 2 else [tensor]
+    rows = tensor.split(max(1, CHUNK // tensor[0].numel())) if tensor.ndim == 2 else [tensor]
 
     def quantised(part: Tensor) -> Any:
         return gguf.quants.quantize(part.float().contiguous().numpy(), gguf.GGMLQuantizationType[stored])
@@ -142,7 +142,7 @@ def encoded(tensor: Tensor, stored: str) -> Any:
         return np.concatenate(list(pool.map(quantised, rows)))
 
 
-def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+def read_gguf_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
     """Names, types ("Q8_0") and shapes of the tensors in a GGUF file, and its metadata as strings (lists left out).
 
     The file is mapped, not read. Raises MovaError if it is not there, is no GGUF file, or is not whole.

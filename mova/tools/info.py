@@ -102,7 +102,7 @@ def describe_weights(path: Path) -> Iterator[str]:
 def describe_gguf(path: Path) -> Iterator[str]:
     from ..checkpoint import gguf_file
 
-    tensors, metadata = gguf_file.read_header(path)
+    tensors, metadata = gguf_file.read_gguf_header(path)
     shapes = {name: info.shape for name, info in tensors.items()}
     yield f"{kind_of(shapes, metadata) or 'another kind of model'} in GGUF: {path}"
     yield totals(tensors, byte_count=lambda info: gguf_file.byte_count(info.shape, info.dtype))
