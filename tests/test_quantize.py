@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from mova import MovaError
 from mova.checkpoint import quantize
 from mova.checkpoint.header import DTYPE_BITS, TensorInfo
-from mova.checkpoint.release import EXPERTS, JOINT
+from mova.checkpoint.release import EXPERTS, Checkpoint
+from mova.checkpoint.run_config import ScheduleConfig
 from mova.checkpoint.weights import Weights
 from mova.convert.parts import expert_target
 from mova.convert.safetensors_writer import file_size
@@ -183,10 +184,9 @@ def sizes(format_name):
         part: Weights(part, {name: TensorInfo("BF16", tuple(shape)) for name, shape in tensors.items()}, {}, {})
         for part, tensors in MANIFEST.items()
     }
-    files = []
-    for part, folder in EXPERTS.items():
-        weights = {folder: held["video_dit"], **{name: held[name] for name in JOINT}}  # both experts have one shape
-        files.append(file_size(expert_target(part, RELEASED, weights, "MOVA-360p", "MOVA-360p", format_name)))
+    held["video_dit_2"] = held["video_dit"]  # both experts have one shape
+    release = Checkpoint(Path("MOVA-360p"), {}, RELEASED, None, ScheduleConfig(), 0.9, held)
+    files = [file_size(expert_target(release, part, "MOVA-360p", format_name)) for part in EXPERTS]
     return sum(math.prod(shape) * DTYPE_BITS[dtype] // 8 for dtype, shape in stored), *files
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from .. import strict_json
 from ..checkpoint.header import DTYPE_BITS, TensorInfo
 from ..checkpoint.hub_record import record_of
 from ..checkpoint.release import EXPERT_FOLDERS, FOLDERS, JOINT, open_checkpoint
@@ -19,8 +20,8 @@ from ..errors import MovaError
 from ..lora.file import TRAINERS_NAMES
 from ..model.audio_vae import WEIGHT_NORM
 from ..model.config import MovaConfig, Shapes
+from ..model.stored_config import EXPERT_NAMES, stored_expert
 
-EXPERT_NAMES = {"high_noise": "high-noise expert", "low_noise": "low-noise expert"}
 # Tensors by which a part is known: in the release, in the files that ComfyUI's users have, or in GGUF.
 SIGNS = {
     "MOVA bridge": ("audio_to_video_conditioners.0.inner.q.weight",),
@@ -127,7 +128,9 @@ def kind_of(shapes: Shapes, metadata: Mapping[str, str]) -> str:
     if "audio_dit.patch_embedding.weight" in shapes:
         config = MovaConfig.from_file(shapes, metadata)
         layers = f"{config.video_dit.num_layers} video and {config.audio_dit.num_layers} audio layers"
-        return f"MOVA joint model, {expert_of(metadata)}, {layers}"
+        expert = stored_expert(metadata)
+        known = "one expert (it does not say which)" if expert is None else EXPERT_NAMES[expert]
+        return f"MOVA joint model, {known}, {layers}"
     for kind, names in SIGNS.items():
         if any(name in shapes for name in names):
             return kind
@@ -136,13 +139,6 @@ def kind_of(shapes: Shapes, metadata: Mapping[str, str]) -> str:
     # Of the released video towers, nothing but the numbers tells whether they are MOVA's.
     axes = len(shapes.get("patch_embedding.weight", ())) - 2
     return "MOVA audio tower" if axes == 1 else "Wan transformer or MOVA tower (video)"
-
-
-def expert_of(metadata: Mapping[str, str]) -> str:
-    """Which expert it is, if the metadata says so."""
-    transformer = parsed(metadata.get("config", "{}")).get("transformer")
-    expert = transformer.get("expert") if isinstance(transformer, dict) else None
-    return EXPERT_NAMES.get(str(expert), "one expert (it does not say which)")
 
 
 def quantised_layers(weights: Weights) -> dict[str, str]:
@@ -167,8 +163,8 @@ def quantised_layers(weights: Weights) -> dict[str, str]:
 def parsed(text: str) -> dict[str, object]:
     """A JSON object; an empty one if it is anything else."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = strict_json.parse(text)
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
 
