@@ -13,6 +13,7 @@ from test_command_line import ROOT
 
 from mova import MovaError
 from mova.__main__ import main
+from mova.checkpoint.header import read_header
 from mova.download.run import download, full_name
 
 
@@ -40,6 +41,21 @@ def test_every_kind_of_format_is_written_the_same(hub, converted, tmp_path, dtyp
     (file,) = download("someone/tiny", tmp_path, dtype, HIGH, verified=True)
     assert file.verified
     same_files(tmp_path, converted(dtype), "high_noise")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "encode"),
+    [("nvfp4", "mova.checkpoint.quantize.encode"), ("gguf_q4_0", "mova.checkpoint.gguf_file.encoded")],
+)
+def test_verifying_encodes_nothing_a_second_time(hub, tmp_path, monkeypatch, dtype, encode):
+    """Of a whole release it takes half an hour."""
+    module, name = encode.rsplit(".", 1)
+    real, calls = getattr(sys.modules[module], name), []
+    monkeypatch.setattr(encode, lambda *arguments: calls.append(arguments) or real(*arguments))
+    (file,) = download("someone/tiny", tmp_path, dtype, HIGH, verified=True)
+    expected = {name for name in hub.names if name.startswith(("video_dit/", "audio_dit/", "dual_tower_bridge/"))}
+    tensors = sum(len(read_header(hub.folder / name)[0]) for name in expected if name.endswith(".safetensors"))
+    assert file.verified and len(calls) == tensors > 100
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,13 @@ def test_what_the_disk_does_not_hold_as_written_is_found(hub, converted, tmp_pat
     same_files(tmp_path, converted(dtype), "high_noise")
 
 
+def test_what_a_format_loses_must_be_within_its_bound(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("mova.checkpoint.quantize.error_bound", lambda name: 0.01)  # nvfp4 is ten times as coarse
+    with pytest.raises(MovaError, match="decoded, is not what the source gives"):
+        list(download("someone/tiny", tmp_path, "nvfp4", HIGH, verified=True))
+    assert not list(tmp_path.glob("diffusion_models/tiny*"))
+
+
 def test_values_that_are_not_finite_are_refused(hub, release, tmp_path):
     content = bytearray((release / SHARDS[1]).read_bytes())
     content[-2:] = b"\xc0\x7f"  # NaN in bf16
