@@ -19,6 +19,7 @@ from .guards import check_library_config, refuse_foreign
 from .header import FLOATS, TensorInfo, broken, unreadable
 from .hub_record import check_one_release
 from .run_config import ScheduleConfig, read_boundary, read_schedule
+from .unfinished import DOWNLOADS, unfinished
 from .weights import Weights, check_tensors, open_weights, read_json
 
 EXPERTS = {"high_noise": "video_dit", "low_noise": "video_dit_2"}  # the folder of each
@@ -28,8 +29,6 @@ FOLDERS = (*EXPERT_FOLDERS, *JOINT, "audio_vae", "video_vae", "text_encoder")
 LIBRARY_PARTS = {"text_encoder": text, "video_vae": video_vae}  # built by another library
 EMBEDDING = "encoder.embed_tokens.weight"  # the same tensor as shared.weight; a text encoder's files hold one or both
 F8 = {"F8_E4M3", "F8_E5M2"}  # the Linear layers' weights are cast up from them as they are read
-# Where the model hub's client keeps files until they are whole.
-DOWNLOADS = ".cache/huggingface/download"
 
 
 @dataclass(frozen=True)
@@ -77,10 +76,10 @@ def open_checkpoint(
     try:
         return open_parts(root, parts, opened, to_run)
     except MovaError as error:
-        unfinished = sum(name.endswith(".incomplete") for *_, names in os.walk(root / DOWNLOADS) for name in names)
-        if not unfinished:
+        arriving = unfinished(root)
+        if not arriving:
             raise
-        hint = f"its download is not finished ({unfinished} files in {DOWNLOADS} are incomplete), start it again"
+        hint = f"its download is not finished ({len(arriving)} files in {DOWNLOADS} are incomplete), start it again"
         raise MovaError(f"{str(error).removesuffix('.')}; {hint}.") from error
 
 
