@@ -21,6 +21,7 @@ from .names import BARE, BIAS, DIFF
 from .reading import Lora, read_lora
 
 Changes = Mapping[str, Sequence[Change]]  # by the name of a tensor in its part
+Plan = Mapping[str, Changes]  # by the part of a release
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class LoraChoice:
         return f"{self.path.name}:{self.strength:g}"
 
 
-def plan(choices: Sequence[LoraChoice], config: MovaConfig) -> tuple[dict[str, dict[str, list[Change]]], list[str]]:
+def plan(choices: Sequence[LoraChoice], config: MovaConfig) -> tuple[Plan, list[str]]:
     """What the LoRAs change in each part of a release, in their order, and what the user should know of them.
 
     Each file is read here, mapped where it can be. Raises MovaError for one that is damaged or for another model.
