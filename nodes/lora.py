@@ -152,10 +152,9 @@ class MOVALoraLoader(io.ComfyNode):
             part = for_expert(file, expert)
             if not part.modules:
                 continue
-            found = fit(part, joint_shapes(model.model.mova_config))
-            fitted[expert] = found.modules
-            absent |= dict.fromkeys(found.absent)
-            misfits |= dict.fromkeys(found.misfits)
+            fitted[expert], without = fit(part, joint_shapes(model.model.mova_config))
+            absent |= dict.fromkeys(without.absent)
+            misfits |= dict.fromkeys(without.misfits)
             report.append(summary(expert, fitted[expert], strengths))
         if not fitted:
             slot = next(s for e, s in SLOTS.items() if e not in connected)

@@ -212,7 +212,7 @@ def test_a_pair_for_a_modulation_is_a_vector_of_its_shape(tmp_path):
     shape = SHAPES["blocks.0.modulation"]
     halves = torch.ones(2, shape[1] * shape[2]), torch.ones(1, 2)
     tensors = {f"blocks.0.modulation.lora_{name}": half for name, half in zip("AB", halves, strict=True)}
-    fitted = fit(read_lora(saved(tmp_path / "l.pt", tensors)), SHAPES).modules
+    fitted = fit(read_lora(saved(tmp_path / "l.pt", tensors)), SHAPES)[0]
     assert torch.equal(update(fitted[""]["blocks.0.modulation"], shape), torch.full(shape, 2.0))
 
 

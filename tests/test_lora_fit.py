@@ -18,8 +18,8 @@ def test_what_the_model_does_not_have_is_named(tmp_path):
     tensors = {
         f"blocks.0.cross_attn.{name}.lora_{half}": pair()[half == "B"] for name in ("k", "k_img") for half in "AB"
     }
-    found = fit(read_lora(saved(tmp_path / "wan21.pt", tensors)), SHAPES)
-    assert found.absent == ["blocks.0.cross_attn.k_img.lora_A"] and list(found.modules[""]) == ["blocks.0.cross_attn.k"]
+    fitted, found = fit(read_lora(saved(tmp_path / "wan21.pt", tensors)), SHAPES)
+    assert found.absent == ["blocks.0.cross_attn.k_img.lora_A"] and list(fitted[""]) == ["blocks.0.cross_attn.k"]
     assert not found.misfits
 
 
@@ -51,6 +51,6 @@ def audio_like(path):
 
 def test_a_file_with_no_module_goes_to_the_audio_tower_only_if_its_name_says_so(tmp_path):
     """A LoRA for Wan 2.1 1.3B has the shapes of MOVA's audio tower."""
-    found = fit(read_lora(audio_like(tmp_path / "my_audio_dit.pt")), SHAPES)
-    assert list(found.modules["audio_dit"]) == ["audio_dit.blocks.0.self_attn.q"]
+    fitted, _ = fit(read_lora(audio_like(tmp_path / "my_audio_dit.pt")), SHAPES)
+    assert list(fitted["audio_dit"]) == ["audio_dit.blocks.0.self_attn.q"]
     assert "put 'audio' into the file's name" in refusal(fit, read_lora(audio_like(tmp_path / "wan13b.pt")), SHAPES)

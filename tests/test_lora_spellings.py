@@ -148,8 +148,8 @@ def test_differences_of_norms_and_biases_fit(tmp_path):
     tensors = {f"diffusion_model.{n}.diff": torch.zeros(SHAPES[f"{n}.weight"]) for n in names}
     tensors |= {f"diffusion_model.{n}.diff_b": torch.zeros(SHAPES[f"{n}.bias"]) for n in names[1:]}
     tensors["diffusion_model.head.diff_m"] = torch.zeros(SHAPES["head.modulation"])
-    found = fit(read_lora(saved(tmp_path / "lightx2v.safetensors", tensors)), SHAPES)
-    assert set(found.modules[""]) == {*names, "head.modulation"} and not found.absent and not found.misfits
+    fitted, found = fit(read_lora(saved(tmp_path / "lightx2v.safetensors", tensors)), SHAPES)
+    assert set(fitted[""]) == {*names, "head.modulation"} and not found.absent and not found.misfits
 
 
 def test_lokr_and_loha_with_an_adapter_s_name_are_read(tmp_path):
@@ -159,7 +159,7 @@ def test_lokr_and_loha_with_an_adapter_s_name_are_read(tmp_path):
     parts = {"hada_w1_a": (rows, 2), "hada_w1_b": (2, columns), "hada_w2_a": (rows, 2), "hada_w2_b": (2, columns)}
     loha = {f"base_model.model.{TO_Q}.{part}.default": torch.zeros(shape) for part, shape in parts.items()}
     for name, tensors in (("lokr", lokr), ("loha", loha)):
-        assert list(fit(read_lora(saved(tmp_path / f"{name}.pt", tensors)), SHAPES).modules[""]) == [Q]
+        assert list(fit(read_lora(saved(tmp_path / f"{name}.pt", tensors)), SHAPES)[0][""]) == [Q]
 
 
 # ---- what does not fit
@@ -175,8 +175,8 @@ def text_to_video(path):
 
 
 def test_one_layer_that_does_not_fit_is_left_out_and_named(tmp_path):
-    found = fit(read_lora(text_to_video(tmp_path / "t2v.safetensors")), SHAPES)
-    assert list(found.modules[""]) == [Q] and not found.absent
+    fitted, found = fit(read_lora(text_to_video(tmp_path / "t2v.safetensors")), SHAPES)
+    assert list(fitted[""]) == [Q] and not found.absent
     (line,) = found.misfits
     assert "'diffusion_model.patch_embedding.diff' is for a weight of [256, 16, 1, 2, 2], but that of" in line
 

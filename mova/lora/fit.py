@@ -18,22 +18,23 @@ from .reading import Lora, LoraFile
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-class Fitted(NamedTuple):
-    """What of a LoRA file changes a model, and what is left out of it."""
+class LeftOut(NamedTuple):
+    """What of a LoRA file has no place in a model."""
 
-    modules: dict[str, dict[str, Lora]]  # by module, each change under its layer's name in a joint model
     absent: list[str]  # a key of each layer that the model does not have
     misfits: list[str]  # each layer that the model has in another shape: its key, and what does not fit
 
 
-def fit(file: LoraFile, shapes: Shapes) -> Fitted:
-    """The file's changes to a model, without those that have no place in it.
+def fit(file: LoraFile, shapes: Shapes) -> tuple[dict[str, dict[str, Lora]], LeftOut]:
+    """The file's changes by module, each under its layer's name in a joint model, and what has no place there.
 
     shapes: of the joint model's state dict. Layers without a module's name stay under BARE: they are for any expert's
     video tower. A layer that does not fit is left out: LoRAs for Wan's text-to-video models have a patch embedding of
     fewer channels. Raises MovaError if nothing fits.
     """
-    fitted, absent, misfits = Fitted({}, [], [])
+    fitted: dict[str, dict[str, Lora]] = {}
+    absent: list[str] = []
+    misfits: list[str] = []
     modules = dict(file.modules)
     if BARE in modules and is_for_audio(file, shapes):
         modules[JOINT[0]] = {**modules.get(JOINT[0], {}), **modules.pop(BARE)}
@@ -52,7 +53,7 @@ def fit(file: LoraFile, shapes: Shapes) -> Fitted:
         raise MovaError(f"{file.path} is a LoRA for another model: {misfits[0]}{more}; choose one for MOVA.")
     if not fitted:
         raise MovaError(f"{file.path} is a LoRA for another model: MOVA has no layers as in {first_names(absent)}.")
-    return Fitted(fitted, absent, misfits)
+    return fitted, LeftOut(absent, misfits)
 
 
 def left_out(file: LoraFile, absent: Sequence[str], misfits: Sequence[str]) -> list[str]:

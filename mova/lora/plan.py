@@ -50,18 +50,18 @@ def plan(choices: Sequence[LoraChoice], config: MovaConfig) -> tuple[Plan, list[
     shapes = expected_shapes(JointModel(config, device="meta")) if choices else {}
     for choice in choices:
         file = read_lora(choice.path)
-        found, told = fit(file, shapes), [file.scales()]
+        (fitted, without), told = fit(file, shapes), [file.scales()]
         video = list(EXPERTS.values())
-        if BARE in found.modules and (noted := noted_expert(file)):
+        if BARE in fitted and (noted := noted_expert(file)):
             video = [EXPERTS[noted[0]]]
             told.append(f"its {noted[1]} says {EXPERT_NAMES[noted[0]]}, so it is left out of the other expert")
-        for module, layers in found.modules.items():
+        for module, layers in fitted.items():
             for part in video if module == BARE else [module]:
                 for name, lora in layers.items():
                     layer = name.removeprefix(f"{part}.") if part in JOINT else name
                     for tensor, change in tensors_of(layer, lora, name in shapes):
                         changes.setdefault(part, {}).setdefault(tensor, []).append((change, choice.strength))
-        lines += [f"{choice.path.name}: {line}" for line in told + left_out(file, found.absent, found.misfits)]
+        lines += [f"{choice.path.name}: {line}" for line in told + left_out(file, without.absent, without.misfits)]
     return changes, lines
 
 

@@ -29,8 +29,8 @@ class Watch:
         self.notes: collections.deque[tuple[Any, list[str], Tensor, Any]] = collections.deque()
 
     def note(self, step: Any, **parts: Tensor) -> None:
-        """Remember, of float32 tensors on one device, whether they are finite."""
-        sums = torch.stack([tensor.detach().sum() for tensor in parts.values()])
+        """Remember, of tensors on one device, whether they are finite."""
+        sums = torch.stack([tensor.detach().sum(dtype=torch.float32) for tensor in parts.values()])
         event = None
         if sums.device.type in ("cuda", "xpu"):
             # Pinned memory, or the copy would wait for the device.
@@ -61,4 +61,6 @@ class Watch:
 
 def all_finite(tensor: Tensor) -> bool:
     """Whether a tensor of any floating dtype holds no NaN and nothing infinite. Waits for its device."""
+    if tensor.dtype.itemsize == 1:  # torch has little arithmetic in fp8
+        tensor = tensor.float()
     return bool(tensor.detach().sum(dtype=torch.float32).isfinite()) or bool(tensor.isfinite().all())

@@ -19,6 +19,7 @@ import torch
 from comfy.text_encoders.wan import WanT5Tokenizer
 from safetensors.torch import load_file, save_file
 
+from .broken import NanAt, NanSampler, NanText, NanVAE
 from .trouble import OneStepMore, Trouble
 
 NestedTensor = comfy.nested_tensor.NestedTensor
@@ -450,6 +451,10 @@ class About(Fresh):
 
 
 NODES = (
+    NanAt,
+    NanSampler,
+    NanText,
+    NanVAE,
     Trouble,
     OneStepMore,
     Given,
