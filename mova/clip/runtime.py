@@ -27,6 +27,7 @@ class Runtime:
     tiled_vae: bool = False
     part: Callable[[str], None] = lambda name: None  # called as each part begins
     step: Callable[[int, int], None] = lambda done, of: None  # called after each step
+    notice: Callable[[str], None] = lambda text: None  # called with what the user should know
     cancelled: Callable[[], bool] = lambda: False
 
 
