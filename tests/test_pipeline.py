@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from mova import Cancelled, MovaError
 from mova.checkpoint.release import EXPERT_FOLDERS, open_checkpoint
-from mova.clip import denoise, pipeline
+from mova.clip import denoise
 from mova.clip.pipeline import decode_audio, decode_video, encode_images, encode_prompts, generate
 from mova.clip.request import Request, settings_of
 from mova.clip.runtime import Runtime
@@ -131,7 +131,7 @@ def test_only_one_expert_is_in_memory_at_a_time(checkpoint, monkeypatch):
         gc.collect()
         alive.append(sum(ref() is not None for ref in high))
 
-    monkeypatch.setattr(pipeline, "load_expert", load_expert)
+    monkeypatch.setattr(denoise, "load_expert", load_expert)
     parts = []
     generate(checkpoint, SMALL, dataclasses.replace(FLOAT, part=lambda name: parts.append(name)))
     assert alive[0] == len(high) > 0
