@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from comfy.quant_ops import QuantizedTensor
 from torch import Tensor
 
 from ...mova import MovaError
@@ -109,7 +110,7 @@ def not_finite_weights(module: torch.nn.Module) -> list[str]:
     found = []
     for name, parameter in module.named_parameters():
         try:
-            value = parameter.dequantize() if hasattr(parameter, "_layout_cls") else parameter
+            value = parameter.dequantize() if isinstance(parameter, QuantizedTensor) else parameter
             if value.is_floating_point() and not all_finite(value):
                 found.append(name)
         except Exception:  # of a loader's own class of tensors, or weights that are not in memory now

@@ -223,3 +223,20 @@ def test_a_vae_that_makes_nan_of_a_picture(server, files):
     bench.save(ref(bench.conditioning(ref(bench.add("ProbeNanVAE", vae=bench.wan_vae()))), 2))
     message = refusal(server, bench)
     assert "What the VAE in vae made of the pictures holds NaN or infinite values; it may overflow in fp16" in message
+
+
+def test_nan_of_the_second_expert_is_told_by_its_name_and_ends_the_run_there(server, files):
+    """As in the shipped workflows: the first expert's steps are done, the second one's first is the last."""
+    state = load_file(files / "models/diffusion_models/mova_low.safetensors")
+    with safe_open(files / "models/diffusion_models/mova_low.safetensors", "pt") as file:
+        metadata = file.metadata()
+    state["blocks.0.self_attn.q.weight"][0, 0] = NAN
+    save_file(state, files / "models/diffusion_models/nan_low.safetensors", metadata)
+    bench = Bench(server)
+    node = bench.joint(bench.plain_model, bench.given, steps=6, model_low=bench.model("nan_low"))
+    bench.save(ref(node))
+    result = server.run(bench.nodes)
+    assert "The low-noise expert made NaN or infinite values in step 1 of its " in result.error
+    assert "'blocks.0.self_attn.q.weight'" in result.error
+    done = max(value for where, value, _ in result.progress if where == node)
+    assert result.node == node and 1 < done < 6, "a clip that is black and OK, or a run to its end"
