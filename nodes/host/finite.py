@@ -31,10 +31,10 @@ def check_latent(parts: Any, whose: str) -> None:
 
 def check_entries(text: Tensor | None, entries: dict[str, Any]) -> None:
     """check() for the tensors of a conditioning, before the weights are loaded for it."""
-    named = {"text features": text, "picture": entries.get("concat_latent_image"), "mask": entries.get("concat_mask")}
+    named = {"text": text, "picture": entries.get("concat_latent_image"), "mask": entries.get("concat_mask")}
     for what, tensor in named.items():
         if isinstance(tensor, Tensor):
-            remedy = "encode the text again" if what == "text features" else "look at the VAE and the picture"
+            remedy = "encode the text again" if what == "text" else "look at the VAE and the picture"
             check(tensor, f"The conditioning's {what}", remedy)
 
 

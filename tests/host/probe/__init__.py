@@ -19,7 +19,7 @@ import torch
 from comfy.text_encoders.wan import WanT5Tokenizer
 from safetensors.torch import load_file, save_file
 
-from .broken import NanAt, NanSampler, NanText, NanVAE
+from .broken import NanAt, NanClip, NanSampler, NanText, NanVAE
 from .trouble import OneStepMore, Trouble
 
 NestedTensor = comfy.nested_tensor.NestedTensor
@@ -452,6 +452,7 @@ class About(Fresh):
 
 NODES = (
     NanAt,
+    NanClip,
     NanSampler,
     NanText,
     NanVAE,
