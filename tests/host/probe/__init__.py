@@ -5,7 +5,7 @@ import logging
 
 import comfy.model_management
 
-from .broken import NanAt, NanSampler, NanText, NanVAE
+from .broken import NanAt, NanClip, NanSampler, NanText, NanVAE
 from .given import FrameRate, Given, GivenLatent, Images, Nothing, Text
 from .model import About, Forward, Patch
 from .saving import Resample, Save, SaveAudio, SaveConditioning, Sigmas
@@ -26,6 +26,7 @@ comfy.model_management.load_models_gpu = noted_load
 
 NODES = (
     NanAt,
+    NanClip,
     NanSampler,
     NanText,
     NanVAE,
