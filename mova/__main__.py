@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .arguments import Command, Defaults, Parser, typed
+from .arguments import Command, Defaults, Parser, lora, typed
 from .errors import MovaError, install_command
 from .model.presets import DEFAULT
 from .progress import ByteBar, StepBar
@@ -71,6 +71,8 @@ def parser() -> argparse.ArgumentParser:
     add("--audio-shift", type=float, help="of the sigmas (the checkpoint's if not given)")
     add("--boundary", type=float, help="sigma below which the low-noise expert works (the checkpoint's if not given)")
     add("--seed", type=int, default=42, help="of the noise")
+    lora_help = "a LoRA file, and its strength if not 1; may be given several times"
+    add("--lora", type=lora, action="append", default=[], metavar="FILE[:STRENGTH]", help=lora_help)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
     add("--dtype", choices=("bf16", "fp16", "fp32"), default="bf16", help="to compute in; the audio VAE takes fp32")
     kernels = ("auto", "sdpa", "onednn", "xformers", "sage")
@@ -142,6 +144,7 @@ def run_generate(options: argparse.Namespace) -> None:
             options.tiled_vae,
             part=progress.part,
             step=progress.step,
+            notice=progress.tell,
         )
         checkpoint = open_checkpoint(options.checkpoint)
         result = pipeline.generate(checkpoint, request, where)
@@ -168,6 +171,7 @@ def request_from(options: argparse.Namespace) -> Any:
     """The options as a pipeline.Request, with the pictures read."""
     from .clip import reading
     from .clip.pipeline import Request
+    from .lora.plan import LoraChoice
     from .sampling.guidance import Guidance
 
     same = ("prompt", "negative_prompt", "text_only_frame", "width", "height", "frames", "fps", "steps", "seed")
@@ -179,6 +183,7 @@ def request_from(options: argparse.Namespace) -> Any:
         image=reading.read_image(options.image) if options.image else None,
         end_image=reading.read_image(options.end_image) if options.end_image else None,
         guidance=Guidance(options.guidance, options.bridge_guidance, options.audio_guidance),
+        loras=tuple(LoraChoice(path, strength) for path, strength in options.lora),
     )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..mova import MovaError
 from ..mova.checkpoint.header import read_header
+from ..mova.checkpoint.quantised_layers import is_quantised
 from ..mova.checkpoint.release import EXPERTS, JOINT, open_checkpoint
 from ..mova.checkpoint.weights import PICKLES
 from ..mova.model.stored_config import stored_config
@@ -72,12 +73,6 @@ def build_expert(read: Expert, weight_dtype: str, disable_dynamic: bool = False)
         )
     except MovaError as error:  # the host's loader knows no path
         raise MovaError(f"{read.where}: {error}") from error
-
-
-def is_quantised(state: dict[str, Tensor], metadata: dict[str, str]) -> bool:
-    """Whether the host finds its own quantised layers in a file, in one of its three spellings."""
-    marked = "scaled_fp8" in state or any(name.endswith(".comfy_quant") for name in state)
-    return marked or "_quantization_metadata" in metadata
 
 
 def read_file(name: str, expert: str) -> Expert:

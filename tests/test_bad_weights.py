@@ -78,7 +78,7 @@ def test_a_computation_that_overflows_is_told_as_such(copy):
 
     rewrite(copy / "audio_dit" / WEIGHTS, scale)
     message = refusal(generate, open_checkpoint(copy), SMALL, FLOAT)
-    assert "high-noise expert made NaN or infinite values (audio" in message and "fp32" in message
+    assert "high-noise expert made NaN or infinite values in step 1 of 2 (audio" in message and "fp32" in message
 
 
 def test_check_finite_passes_finite_weights_of_all_kinds(tmp_path):

@@ -123,8 +123,8 @@ def test_only_one_expert_is_in_memory_at_a_time(checkpoint, monkeypatch):
     load, high = pipeline.load_expert, []
     alive = []
 
-    def load_expert(model, checkpoint, runtime, part):
-        load(model, checkpoint, runtime, part)
+    def load_expert(model, checkpoint, runtime, part, *loras):
+        load(model, checkpoint, runtime, part, *loras)
         if part == EXPERT_FOLDERS[0]:
             high.extend(weakref.ref(p) for name, p in model.named_parameters() if name.startswith("blocks"))
         gc.collect()

@@ -13,16 +13,19 @@ from .. import __version__
 from ..checkpoint.release import EXPERT_FOLDERS, JOINT, Checkpoint
 from ..checkpoint.weights import assign, check_finite
 from ..errors import MovaError, first_line
+from ..lora.plan import LoraChoice, Plan, plan, read_changed
 from ..model import text, video_vae
 from ..model.audio_vae import AudioVAE, plain_weights
 from ..model.joint import JointModel, Text
 from ..model.presets import DEFAULT
 from ..sampling.conditioning import audio_latents, audio_samples, check_fps, check_size, image_condition, latent_frames
 from ..sampling.euler import euler
+from ..sampling.finite import NotFinite
 from ..sampling.guidance import Guidance, guided
 from ..sampling.schedule import is_boundary, low_noise_start, sigmas
 from .runtime import Runtime, begin, layers_for
 
+NO_LORAS: Plan = {}
 # What torch says of a device that is full: CUDA and MPS, and the CPU's allocator on Windows and elsewhere.
 FULL = ("out of memory", "not enough memory", "can't allocate memory")
 
@@ -46,6 +49,7 @@ class Request:
     audio_shift: float | None = None
     boundary: float | None = None
     seed: int = 42
+    loras: tuple[LoraChoice, ...] = ()
 
     def check(self) -> None:
         """Raise MovaError for a value out of range. Nothing needs to be loaded for that."""
@@ -61,6 +65,8 @@ class Request:
             raise MovaError(f"The seed is {self.seed}; it must be from 0 to 2^64 - 1.")
         if self.end_image is not None and self.frames == 1:
             raise MovaError("A clip of one frame has no last frame apart from its first; leave the end image out.")
+        for lora in self.loras:
+            lora.check()
 
 
 @dataclass(frozen=True)
@@ -79,10 +85,13 @@ def generate(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> Resu
     """Run the whole model. Raises MovaError for wrong values, Cancelled if runtime.cancelled() becomes true."""
     request.check()
     layers_for(runtime)
+    loras, told = plan(request.loras, checkpoint.config)
+    for line in told:
+        runtime.notice(line)
     try:
         prompts = encode_prompts(checkpoint, request, runtime)
         condition = encode_images(checkpoint, request, runtime)
-        video, audio = denoise(checkpoint, request, runtime, prompts, condition)
+        video, audio = denoise(checkpoint, request, runtime, prompts, condition, loras)
         frames = decode_video(checkpoint, runtime, video)
         waveform = decode_audio(checkpoint, runtime, audio)
     except RuntimeError as error:
@@ -100,15 +109,23 @@ def generate(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> Resu
 def check_made(checkpoint: Checkpoint, what: str, made: Mapping[str, Tensor], parts: Sequence[str]) -> None:
     """Raise MovaError if one of the tensors `made` by `parts` of the model holds NaN or infinite values.
 
-    Called once a part, since it waits for the device. Only when something is wrong are the weights looked through.
+    Called once a part, since it waits for the device.
     """
     faulty = [name for name, tensor in made.items() if not tensor.isfinite().all()]
-    if not faulty:
-        return
+    if faulty:
+        raise not_finite(checkpoint, what, faulty, parts)
+
+
+def not_finite(
+    checkpoint: Checkpoint, what: str, faulty: Sequence[str], parts: Sequence[str], where: str = "", loras: bool = False
+) -> MovaError:
+    """What to tell of NaN or infinite values that parts of the model made: only now are the weights looked through."""
     for part in parts:
         check_finite(checkpoint.weights[part])
-    raise MovaError(
-        f"The {what} made NaN or infinite values ({' and '.join(faulty)}) of finite weights; use --dtype bf16 or fp32."
+    of = "finite weights changed by LoRAs" if loras else "finite weights"
+    remedy = "lower the strength of the LoRAs, or use --dtype" if loras else "use --dtype"
+    return MovaError(
+        f"The {what} made NaN or infinite values{where} ({' and '.join(faulty)}) of {of}; {remedy} bf16 or fp32."
     )
 
 
@@ -157,24 +174,28 @@ def starting_noise(checkpoint: Checkpoint, request: Request) -> tuple[Tensor, Te
     return video, torch.randn(1, vae.latent_dim, length, generator=generator)
 
 
-def load_shared(checkpoint: Checkpoint, runtime: Runtime) -> JointModel:
+def load_shared(checkpoint: Checkpoint, runtime: Runtime, loras: Plan = NO_LORAS) -> JointModel:
     """The joint model with the audio tower and the bridge; the video expert is still missing."""
     operations, kernels = layers_for(runtime)
     model = JointModel(checkpoint.config, device="meta", operations=operations, kernels=kernels)
     for part in JOINT:
-        weights = checkpoint.weights[part]
-        assign(model.get_submodule(part), weights.read(weights.tensors, runtime.dtype, runtime.device))
+        changed = read_changed(checkpoint.weights[part], loras.get(part, {}), runtime.dtype, runtime.device)
+        assign(model.get_submodule(part), changed)
     return model
 
 
-def load_expert(model: JointModel, checkpoint: Checkpoint, runtime: Runtime, part: str) -> None:
+def load_expert(model: JointModel, checkpoint: Checkpoint, runtime: Runtime, part: str, loras: Plan = NO_LORAS) -> None:
     """Put an expert into the model, tensor by tensor in place of the one that was there."""
-    weights = checkpoint.weights[part]
-    assign(model, weights.read(weights.tensors, runtime.dtype, runtime.device))
+    assign(model, read_changed(checkpoint.weights[part], loras.get(part, {}), runtime.dtype, runtime.device))
 
 
 def denoise(
-    checkpoint: Checkpoint, request: Request, runtime: Runtime, prompts: list[Tensor], condition: Tensor
+    checkpoint: Checkpoint,
+    request: Request,
+    runtime: Runtime,
+    prompts: list[Tensor],
+    condition: Tensor,
+    loras: Plan = NO_LORAS,
 ) -> tuple[Tensor, Tensor]:
     """The high-noise expert's steps, then the low-noise one's. Returns video and audio latents, float32."""
     settings = checkpoint.schedule
@@ -187,25 +208,29 @@ def denoise(
     switch = low_noise_start(video_sigmas, boundary)
     video, audio = (noise.to(runtime.device) for noise in starting_noise(checkpoint, request))
     begin(runtime, "audio tower and bridge")
-    model = load_shared(checkpoint, runtime)
+    model = load_shared(checkpoint, runtime, loras)
     for part, first, end in zip(EXPERT_FOLDERS, (0, switch), (switch, request.steps), strict=True):
         if first == end:
             continue
         name = f"{'high' if part == EXPERT_FOLDERS[0] else 'low'}-noise expert"
         begin(runtime, name)
-        load_expert(model, checkpoint, runtime, part)
+        load_expert(model, checkpoint, runtime, part, loras)
         texts = [model.embed_text(prompt) for prompt in prompts]
         stage = slice(first, end + 1)
-        video, audio = euler(
-            guided_velocity(model, texts, condition, request),
-            video,
-            audio,
-            video_sigmas[stage],
-            audio_sigmas[stage],
-            callback=lambda step, video, audio, first=first: runtime.step(first + step + 1, request.steps),  # type: ignore[misc]
-            cancelled=runtime.cancelled,
-        )
-        check_made(checkpoint, name, {"video": video, "audio": audio}, [part, *JOINT])
+        try:
+            video, audio = euler(
+                guided_velocity(model, texts, condition, request),
+                video,
+                audio,
+                video_sigmas[stage],
+                audio_sigmas[stage],
+                callback=lambda step, video, audio, first=first: runtime.step(first + step + 1, request.steps),  # type: ignore[misc]
+                cancelled=runtime.cancelled,
+            )
+        except NotFinite as error:
+            where = f" in step {first + error.step + 1} of {request.steps}"
+            changed = any(loras.get(p) for p in (part, *JOINT))
+            raise not_finite(checkpoint, name, error.parts, [part, *JOINT], where, changed) from None
     return video, audio
 
 
@@ -253,6 +278,7 @@ def settings_of(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> d
     """All that is needed to make the same clip again, for its metadata."""
     kept = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
     kept |= {name: kept[name] is not None for name in ("image", "end_image")}
+    kept["loras"] = [str(lora) for lora in request.loras]
     kept |= {name: checkpoint.schedule.shift for name in ("video_shift", "audio_shift") if kept[name] is None}
     kept["boundary"] = checkpoint.boundary if request.boundary is None else request.boundary
     guidance = kept.pop("guidance")

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..checkpoint.gguf_file import TYPES as GGUF_TYPES
+from ..checkpoint.formats import GGUF
 from ..checkpoint.header import FLOATS, TensorInfo, broken, check_is_file
 from ..checkpoint.release import EMBEDDING, EXPERTS, JOINT, Checkpoint, open_checkpoint
 from ..checkpoint.weights import Weights, check_tensors, open_weights
@@ -137,7 +137,7 @@ def joint_target(
     # Under "transformer", where ComfyUI's core loader looks for it.
     values = {"transformer": {**config.to_dict(), "expert": part}}
     metadata = metadata_of(part, values, source, dtype)
-    ending = GGUF_TYPES.get(dtype, dtype) if dtype else dtype  # people look for Q8_0 in a GGUF file's name
+    ending = GGUF[dtype].type_name if dtype in GGUF else dtype  # people look for Q8_0 in a GGUF file's name
     return Target(f"{stem}_{part}_{ending}", "diffusion_models", entries, metadata, part, dtype)
 
 

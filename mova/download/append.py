@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import safetensors.torch
 from torch import Tensor
 
-from ..checkpoint import quantize
+from ..checkpoint.formats import QUANTISED
 from ..checkpoint.header import broken, read_header
 from ..checkpoint.weights import Weights
 from ..convert.parts import Entry, FileBytes, Target
@@ -125,7 +125,7 @@ def verify(
     """Raise MovaError unless the next bytes of the file have these SHA-256, entry by entry, and what is quantised
     among them is within its format's error of its source. Nothing is encoded once more: that takes minutes a shard.
     """
-    decoded = target.dtype in quantize.FORMATS
+    decoded = target.dtype in QUANTISED
     for (entry, tensor), wanted in zip(sources(entries, decoded, progress), sums, strict=True):
         found, content = hashlib.sha256(), []
         for size in sizes(writer(target).data_size(entry, target)):

@@ -5,6 +5,7 @@ import logging
 
 import comfy.model_management
 
+from .broken import NanAt, NanSampler, NanText, NanVAE
 from .given import FrameRate, Given, GivenLatent, Images, Nothing, Text
 from .model import About, Forward, Patch
 from .saving import Resample, Save, SaveAudio, SaveConditioning, Sigmas
@@ -24,6 +25,10 @@ def noted_load(*args, **kwargs):
 comfy.model_management.load_models_gpu = noted_load
 
 NODES = (
+    NanAt,
+    NanSampler,
+    NanText,
+    NanVAE,
     Trouble,
     OneStepMore,
     Given,
