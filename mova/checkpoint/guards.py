@@ -24,7 +24,7 @@ def check_library_config(path: Path, values: Mapping[str, Any]) -> None:
     """Raise MovaError for what another library would not refuse itself, but hang on, or take as leave to run code."""
     refuse_foreign(path, values)
     for name, value in values.items():
-        depth = "layers" in name or "blocks" in name
+        depth = "layers" in name or "blocks" in name or name == "num_labels"  # of each label, names are made
         for number in value if isinstance(value, list) else [value]:
             large = isinstance(number, int) and abs(number) > (MAX_LAYERS if depth else MAX_NUMBER)
             if large or (isinstance(value, list) and len(value) > 100):

@@ -19,6 +19,7 @@ from .guards import check_library_config, refuse_foreign
 from .header import FLOATS, TensorInfo, broken, unreadable
 from .hub_record import check_one_release
 from .run_config import ScheduleConfig, read_boundary, read_schedule
+from .tokenizer_guard import check_tokenizer_files
 from .unfinished import DOWNLOADS, unfinished
 from .weights import Weights, check_tensors, open_weights, read_json
 
@@ -190,6 +191,7 @@ def check_fit(checkpoint: Checkpoint) -> None:
 
 def check_tokenizer(checkpoint: Checkpoint) -> None:
     """Raise MovaError for a damaged tokenizer, or one that knows more words than the text encoder."""
+    check_tokenizer_files(checkpoint.root / "tokenizer")
     words = checkpoint.weights["text_encoder"].tensors["shared.weight"].shape[0]
     known = len(text.load_tokenizer(checkpoint.root / "tokenizer"))  # small, and its faults show only so
     if known > words:
