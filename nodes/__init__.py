@@ -9,7 +9,19 @@ def load() -> list[type]:
 
     The copies' classes are of the same names, but not the same: mixed, a model would be "MOVA, not MOVA".
     """
-    from . import audio, conditioning, conditioning_files, latents, loaders, lora, options, sampling, text, video
+    from . import (
+        audio,
+        conditioning,
+        conditioning_files,
+        joint_sampler,
+        latents,
+        loaders,
+        lora,
+        options,
+        sampling,
+        text,
+        video,
+    )
     from .host.family import register
 
     other = register()
@@ -30,7 +42,7 @@ def load() -> list[type]:
         conditioning.MOVAConditioning,
         sampling.MOVAScheduler,
         sampling.MOVAGuider,
-        sampling.MOVAJointSampler,
+        joint_sampler.MOVAJointSampler,
         latents.MOVASeparateLatent,
         latents.MOVACombineLatent,
         audio.MOVAAudioDecode,
