@@ -147,7 +147,8 @@ def run_generate(options: argparse.Namespace) -> None:
         result = pipeline.generate(checkpoint, request, where)
         progress.part("writing the clip")
     settings = pipeline.settings_of(checkpoint, request, where)
-    media.write_clip(options.out, result.frames, options.fps, result.waveform, result.sample_rate, settings)
+    clip = (result.frames, options.fps, result.waveform, result.sample_rate, settings)
+    media.write_clip(options.out, *clip, tell=tell)
     print(options.out)
     if options.contact_sheet:
         write_contact_sheet(options.contact_sheet, result.frames, result.waveform, result.sample_rate)

@@ -1,25 +1,13 @@
 """The clip: frames and sound as the host's VIDEO."""
 
-import torch
 from comfy_api.latest import InputImpl, Types, io
-from torch import Tensor
 
-from ..mova.clip.media import fit_audio, frame_rate
+from ..mova.clip.fit import fit
+from ..mova.clip.media import frame_rate
 from ..mova.sampling.conditioning import check_fps
+from .host import notice
 from .host.checks import check_audio, check_images, size_fault
 from .inputs import fps_input
-
-
-def fit_clips(waveform: Tensor, frames: int, fps: float, sample_rate: int) -> Tensor:
-    """Sounds [B, channels, N] of B clips that follow each other in the frames, as one of their length [1, channels, N].
-
-    If the frames cannot be as many clips, the first sound is for all frames, as in the host's nodes.
-    """
-    if frames % len(waveform):
-        waveform = waveform[:1]
-    clips = fit_audio(waveform, frames // len(waveform), fps, sample_rate)
-    # Fitted once more, so that roundings of the clips do not add up.
-    return fit_audio(torch.cat(tuple(clips), dim=-1)[None], frames, fps, sample_rate)
 
 
 class MOVACombineVideo(io.ComfyNode):
@@ -31,7 +19,8 @@ class MOVACombineVideo(io.ComfyNode):
             node_id="MOVACombineVideo",
             display_name="MOVA Combine Video",
             category="MOVA",
-            description="Frames and sound as a video; the sound is cut or padded to the exact length of the frames.",
+            description="Frames and sound as a video, made to fit what MP4 can hold. The sound is cut or padded to the "
+            "exact length of the frames.",
             search_aliases=["create video with audio", "mux"],
             inputs=[
                 io.Image.Input("images", tooltip="Frames, from VAE Decode."),
@@ -53,8 +42,11 @@ class MOVACombineVideo(io.ComfyNode):
         rate = frame_rate(fps)
         if audio is not None:
             check_audio(audio)
-            waveform, sample_rate = audio["waveform"], audio["sample_rate"]
-            fitted = fit_clips(waveform, len(images), float(rate), sample_rate)
-            audio = {"waveform": fitted, "sample_rate": sample_rate}
-        components = Types.VideoComponents(images=images, audio=audio, frame_rate=rate)
+        sound = (None, 0) if audio is None else (audio["waveform"], audio["sample_rate"])
+        fitted = fit(images, *sound, rate)
+        if fitted.notices:
+            notice.show("\n".join(fitted.notices))
+        if audio is not None:
+            audio = {"waveform": fitted.waveform, "sample_rate": fitted.sample_rate}
+        components = Types.VideoComponents(images=fitted.frames, audio=audio, frame_rate=rate)
         return io.NodeOutput(InputImpl.VideoFromComponents(components))

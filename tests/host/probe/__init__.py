@@ -311,7 +311,7 @@ class Resample(Fresh):
     CATEGORY = "tests"
 
     def run(self, audio):
-        (module,) = (module for name, module in sys.modules.items() if name.endswith(".nodes.host.resample"))
+        (module,) = (module for name, module in sys.modules.items() if name.endswith(".mova.clip.resample"))
         waveform = module.resample(audio["waveform"], audio["sample_rate"], 48000)
         return ({"waveform": waveform, "sample_rate": 48000},)
 
