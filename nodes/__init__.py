@@ -9,7 +9,19 @@ def load() -> list[type]:
 
     The copies' classes are of the same names, but not the same: mixed, a model would be "MOVA, not MOVA".
     """
-    from . import audio, conditioning, conditioning_files, latents, loaders, lora, options, sampling, text, video
+    from . import (
+        audio,
+        conditioning,
+        conditioning_files,
+        fit_video,
+        latents,
+        loaders,
+        lora,
+        options,
+        sampling,
+        text,
+        video,
+    )
     from .host.family import register
 
     other = register()
@@ -35,5 +47,6 @@ def load() -> list[type]:
         latents.MOVACombineLatent,
         audio.MOVAAudioDecode,
         audio.MOVAAudioEncode,
+        fit_video.MOVAFitVideo,
         video.MOVACombineVideo,
     ]

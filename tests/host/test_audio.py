@@ -30,7 +30,7 @@ for name in [name for name in sys.modules if name.startswith("torchaudio")]:
 sys.modules["torchaudio"] = None  # as if it were not installed
 from pathlib import Path
 from pack import nodes
-assert len(nodes.load()) == 16
+assert len(nodes.load()) == 17
 from pack.nodes.audio import MOVAAudioEncode
 from pack.nodes.host.audio_vae import load
 vae = load(Path(FILE))
