@@ -158,7 +158,8 @@ def run_generate(options: argparse.Namespace) -> None:
                 result = pipeline.generate(checkpoint, request, where, keeper, done)
                 progress.part("writing the clip")
                 settings = settings_of(checkpoint, request, where)
-                media.write_clip(options.out, result.frames, options.fps, result.waveform, result.sample_rate, settings)
+                clip = (result.frames, options.fps, result.waveform, result.sample_rate, settings)
+                media.write_clip(options.out, *clip, tell=progress.tell)
         except KeyboardInterrupt:
             options.stopped = f"{keeper.told()}." if keeper.told() else "nothing was written."
             raise

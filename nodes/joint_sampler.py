@@ -27,7 +27,7 @@ SIGMAS_TIP = (
 )
 RESUME_TIP = (
     "Go on with the run of these inputs that was stopped, or whose clip could not be made: it is kept in the output "
-    "folder (mova_runs) until the clip is saved. Samplers with memory of earlier steps begin anew unless it is finished."
+    "folder (mova_runs) until the clip is saved. Samplers with memory of earlier steps begin anew."
 )
 
 
