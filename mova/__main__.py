@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .arguments import Command, Defaults, Parser, typed
+from .arguments import Command, Defaults, Parser, lora, typed
 from .errors import MovaError, install_command
 from .model.presets import DEFAULT
 from .progress import ByteBar, StepBar
@@ -71,12 +71,15 @@ def parser() -> argparse.ArgumentParser:
     add("--audio-shift", type=float, help="of the sigmas (the checkpoint's if not given)")
     add("--boundary", type=float, help="sigma below which the low-noise expert works (the checkpoint's if not given)")
     add("--seed", type=int, default=42, help="of the noise")
+    lora_help = "a LoRA file, and its strength if not 1; may be given several times"
+    add("--lora", type=lora, action="append", default=[], metavar="FILE[:STRENGTH]", help=lora_help)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
     add("--dtype", choices=("bf16", "fp16", "fp32"), default="bf16", help="to compute in; the audio VAE takes fp32")
     kernels = ("auto", "sdpa", "onednn", "xformers", "sage")
     add("--attention", choices=kernels, default="auto", help="the kernel; auto takes only exact ones")
     add("--elementwise", choices=("torch", "triton"), default="torch", help="triton: norm and rotation in one pass")
     add("--low-memory", action="store_true", help="a tenth less at the peak; some weights are read several times")
+    add("--resume", action="store_true", help="go on with a run that was stopped: what is kept of it lies beside --out")
     add("--tiled-vae", action="store_true", help="encode and decode the video in tiles: less memory, slower")
 
     convert = commands.add_parser("convert", help="write the single files that ComfyUI loads", formatter_class=show)
@@ -117,6 +120,8 @@ def run_generate(options: argparse.Namespace) -> None:
     from .checkpoint.release import open_checkpoint
     from .clip import media, pipeline, runtime
     from .clip.contact_sheet import write_contact_sheet
+    from .clip.request import identity, settings_of
+    from .clip.rescue import Keeper
     from .sampling.conditioning import crop_notice
 
     quiet_libraries()
@@ -142,17 +147,44 @@ def run_generate(options: argparse.Namespace) -> None:
             options.tiled_vae,
             part=progress.part,
             step=progress.step,
+            notice=progress.tell,
         )
         checkpoint = open_checkpoint(options.checkpoint)
-        result = pipeline.generate(checkpoint, request, where)
-        progress.part("writing the clip")
-    settings = pipeline.settings_of(checkpoint, request, where)
-    clip = (result.frames, options.fps, result.waveform, result.sample_rate, settings)
-    media.write_clip(options.out, *clip, tell=tell)
+        place = options.out.with_suffix(".unfinished.safetensors")
+        keeper = Keeper(place, identity(checkpoint, request, where), options.steps, progress.tell)
+        done = kept_run(keeper, options.resume)
+        try:
+            with keeper.saying_so():
+                result = pipeline.generate(checkpoint, request, where, keeper, done)
+                progress.part("writing the clip")
+                settings = settings_of(checkpoint, request, where)
+                clip = (result.frames, options.fps, result.waveform, result.sample_rate, settings)
+                media.write_clip(options.out, *clip, tell=progress.tell)
+        except KeyboardInterrupt:
+            options.stopped = f"{keeper.told()}." if keeper.told() else "nothing was written."
+            raise
+    keeper.remove()
     print(options.out)
     if options.contact_sheet:
         write_contact_sheet(options.contact_sheet, result.frames, result.waveform, result.sample_rate)
         print(options.contact_sheet)
+
+
+def kept_run(keeper: Any, resume: bool) -> Any:
+    """The run to go on with; None begins anew. Raises MovaError if what is kept is of another run."""
+    from .clip.request import HOW
+    from .clip.rescue import check_same, read_run
+
+    if not resume:
+        if keeper.path.exists():
+            keeper.notice(f"{keeper.path} is of a run that was stopped (--resume goes on with it); it is replaced now.")
+        return None
+    done = read_run(keeper.path)
+    if others := check_same(keeper.path, done, keeper.said, but=HOW):
+        keeper.notice(f"The run was begun with another {' and '.join(others)}: its rounding may differ.")
+    keeper.kept = done.step
+    keeper.notice(f"{keeper.path}: {done.step} of {done.steps} steps are done.")
+    return done
 
 
 def quiet_libraries() -> None:
@@ -166,9 +198,10 @@ def quiet_libraries() -> None:
 
 
 def request_from(options: argparse.Namespace) -> Any:
-    """The options as a pipeline.Request, with the pictures read."""
+    """The options as a Request, with the pictures read."""
     from .clip import reading
-    from .clip.pipeline import Request
+    from .clip.request import Request
+    from .lora.plan import LoraChoice
     from .sampling.guidance import Guidance
 
     same = ("prompt", "negative_prompt", "text_only_frame", "width", "height", "frames", "fps", "steps", "seed")
@@ -180,6 +213,7 @@ def request_from(options: argparse.Namespace) -> Any:
         image=reading.read_image(options.image) if options.image else None,
         end_image=reading.read_image(options.end_image) if options.end_image else None,
         guidance=Guidance(options.guidance, options.bridge_guidance, options.audio_guidance),
+        loras=tuple(LoraChoice(path, strength) for path, strength in options.lora),
     )
 
 

@@ -2,8 +2,10 @@
 
 import argparse
 import difflib
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 
@@ -33,6 +35,20 @@ class Command(Parser):
                 close = difflib.get_close_matches(name, known, 1)
                 self.error(f"there is no option {name}" + (f" (did you mean {close[0]}?)" if close else ""))
         return super().parse_known_args(args, namespace)
+
+
+def lora(text: str) -> tuple[Path, float]:
+    """FILE[:STRENGTH] as the file and its strength, 1 if none is given. A drive's colon is no strength's."""
+    head, colon, tail = text.rpartition(":")
+    if not colon or os.path.exists(text):
+        return Path(text), 1.0
+    try:
+        return Path(head), float(tail)
+    except ValueError:
+        if os.path.exists(head) or head.endswith((".safetensors", ".pt")):
+            message = f"{tail!r} behind {head} is no strength; give a number, as in FILE:0.8"
+            raise argparse.ArgumentTypeError(message) from None
+        return Path(text), 1.0
 
 
 def typed() -> str:

@@ -1,5 +1,6 @@
 """Bars on the terminal."""
 
+import sys
 from typing import Any
 
 
@@ -19,6 +20,10 @@ class StepBar:
 
     def part(self, name: str) -> None:
         self.bar.set_description(name)
+
+    def tell(self, text: str) -> None:
+        """A line above the bar."""
+        self.bar.write(text, file=sys.stderr)
 
     def step(self, done: int, of: int) -> None:
         self.bar.update(done - self.bar.n)

@@ -10,6 +10,7 @@ from ..mova.clip.fit import check_sound
 from ..mova.clip.resample import needed, resample
 from ..mova.sampling.conditioning import audio_samples
 from . import released
+from .host import finite
 from .host.checks import audio_of, check_audio, check_audio_vae, check_clip_size, size_fault
 from .inputs import fps_input, length_input
 
@@ -60,7 +61,9 @@ class MOVAAudioDecode(io.ComfyNode):
     @classmethod
     def execute(cls, samples, audio_vae) -> io.NodeOutput:
         check_audio_vae(audio_vae)
-        waveform = audio_vae.decode(audio_of(samples["samples"], audio_vae.latent_channels)).movedim(-1, 1)
+        latent = audio_of(samples["samples"], audio_vae.latent_channels)
+        waveform = audio_vae.decode(latent).movedim(-1, 1)
+        finite.check(waveform, "The sound that the audio VAE made", "load its file again, or download it again")
         return io.NodeOutput({"waveform": waveform, "sample_rate": audio_vae.audio_sample_rate})
 
 

@@ -16,7 +16,7 @@ from ..mova.sampling.conditioning import (
     image_condition,
     latent_frames,
 )
-from .host import notice
+from .host import finite, notice
 from .host.checks import check_clip_size, check_images, check_video_vae, size_fault, video_vae_notice
 from .host.latent_format import AUDIO_CHANNELS, VIDEO_CHANNELS, AudioVideoLatent
 from .inputs import fps_input, length_input, side_input
@@ -94,6 +94,7 @@ class MOVAConditioning(io.ComfyNode):
             if images is None:
                 continue
             check_images(images, slot)
+            finite.check(images[:1], f"The picture in {slot}", "look at the node that made it")
             if text := crop_notice(images.shape[2], images.shape[1], what, width, height):
                 notices.append(text)
             if len(images) > 1:
@@ -107,6 +108,8 @@ class MOVAConditioning(io.ComfyNode):
             return vae.encode(clip[0].permute(1, 2, 3, 0) / 2 + 0.5)
 
         condition = image_condition(encode, width, height, length, *pictures, text_only_frame)
+        remedy = "it may overflow in fp16: start ComfyUI with --bf16-vae or --fp32-vae, or load its file again"
+        finite.check(condition, "What the VAE in vae made of the pictures", remedy)
         # Wan's entries, in Wan's sense: a mask of 1 where nothing is given.
         entries = {"concat_mask": 1 - condition[:, :4], "concat_latent_image": condition[:, 4:], "frame_rate": fps}
         device = comfy.model_management.intermediate_device()

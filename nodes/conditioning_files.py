@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import folder_paths
-import torch
 from comfy_api.latest import io
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load
 from torch import Tensor
 
 from ..mova import MovaError
 from ..mova.checkpoint.header import read_header
-from ..mova.files import WINDOWS, reason, whole_file
+from ..mova.checkpoint.tensor_file import write_tensors
+from ..mova.files import WINDOWS, reason
+from ..mova.sampling.finite import all_finite
+from .host import finite
 
 SUFFIX = ".conditioning.safetensors"
 FOLDER = "conditioning"  # in the output folder; all are here, so that listing them does not mean reading all of it
@@ -54,11 +56,12 @@ def read_conditioning(path: Path) -> list:
         for name, tensor in tensors.items():
             index, key = name.split(".", 1)
             conditioning[int(index)][1][key] = tensor
-        usable = bool(conditioning) and all(bool(torch.isfinite(text).all()) for text, _ in conditioning)
+        given = [text for text, _ in conditioning] + list(tensors.values())
+        usable = bool(conditioning) and all(map(all_finite, given))
     except (KeyError, ValueError, TypeError, IndexError, RuntimeError, SafetensorError):
         raise MovaError(f"{path} holds no saved conditioning; choose a file of MOVA Save Conditioning.") from None
     if not usable:
-        raise MovaError(f"{path} holds no usable text features (none, or not numbers); save it again.")
+        raise MovaError(f"{path} holds no usable text features (none, or NaN or infinite values); save it again.")
     return conditioning
 
 
@@ -117,9 +120,10 @@ class MOVASaveConditioning(io.ComfyNode):
     @classmethod
     def execute(cls, conditioning, filename_prefix: str) -> io.NodeOutput:
         state, plain = to_state(conditioning)
+        for tensor in state.values():
+            finite.check(tensor, "The conditioning", "encode the text again")
         path = next_path(filename_prefix)
-        with whole_file(path) as temporary:
-            save_file(state, temporary, {FORMAT: plain})
+        write_tensors(path, state, {FORMAT: plain})
         place = path.relative_to(folder_paths.get_output_directory()).as_posix()
         return io.NodeOutput(conditioning, ui={"text": [f"{place} [output]"]})
 

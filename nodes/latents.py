@@ -4,6 +4,7 @@ import torch
 from comfy_api.latest import io
 
 from ..mova import MovaError
+from .host import finite
 from .host.checks import check_batches, latent_parts, mask_for
 from .host.nested import AudioVideoLatent, from_file
 
@@ -27,6 +28,7 @@ class MOVASeparateLatent(io.ComfyNode):
     def execute(cls, latent) -> io.NodeOutput:
         latent = {**latent, "samples": from_file(latent["samples"])}
         others = {key: value for key, value in latent.items() if key != "noise_mask"}
+        finite.check_latent(latent_parts(latent), "to be separated")
         video, audio = ({**others, "samples": part} for part in latent_parts(latent))
         mask = latent.get("noise_mask")
         if getattr(mask, "is_nested", False):
@@ -73,6 +75,7 @@ class MOVACombineLatent(io.ComfyNode):
                 f"{[*parts[0].shape]} and {[*parts[1].shape]}; are the two swapped?"
             )
         check_batches([part.shape for part in parts])
+        finite.check_latent(parts, "to be combined")
         made = {**audio, **video, "samples": AudioVideoLatent(parts)}
         made.pop("type", None)  # "audio", which it no longer is
         masks = []

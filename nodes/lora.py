@@ -2,7 +2,6 @@
 
 import functools
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,19 @@ from comfy_api.latest import io
 
 from ..mova import JointModel, MovaConfig, MovaError
 from ..mova.checkpoint.release import EXPERTS, JOINT
+from ..mova.lora.experts import EXPERT_NAMES, for_expert, noted_expert, unused_video
 from ..mova.lora.file import CONFIGS
-from ..mova.lora.fit import fit, update
+from ..mova.lora.fit import fit, left_out
+from ..mova.lora.merge import merged
 from ..mova.lora.names import ALPHA, BARE
 from ..mova.lora.reading import Lora, LoraFile, read_lora
 from ..mova.model.shapes import expected_shapes
 from ..mova.shorten import first_names
 from .host import notice
 from .host.checks import check_finite
-from .host.experts import EXPERT_NAMES, SLOTS, connected_experts
+from .host.experts import SLOTS, connected_experts
 
 CATEGORY = "loras"
-NOTED_IN_NAMES = {"high_noise": r"(?<![a-z])high(?![a-z])|highnoise", "low_noise": r"(?<![a-z])low(?![a-z])|lownoise"}
 
 
 def lora_names() -> list[str]:
@@ -36,13 +36,6 @@ def lora_names() -> list[str]:
 @functools.lru_cache(maxsize=2)
 def joint_shapes(config: MovaConfig) -> Mapping[str, tuple[int, ...]]:
     return expected_shapes(JointModel(config, device="meta"))
-
-
-def for_expert(file: LoraFile, expert: str) -> LoraFile:
-    """The file without the other expert's video tower."""
-    other = next(module for slot, module in EXPERTS.items() if slot != expert)
-    modules = {module: layers for module, layers in file.modules.items() if module != other}
-    return LoraFile(file.path, modules, file.unknown, file.incomplete, file.alpha_source)
 
 
 def patched(model: Any, modules: Mapping[str, Mapping[str, Lora]], strengths: Mapping[str, float]) -> Any:
@@ -60,7 +53,7 @@ def patched(model: Any, modules: Mapping[str, Mapping[str, Lora]], strengths: Ma
             if name in shapes:  # a parameter of a block itself (modulation), which the host's patcher leaves out
                 # as_subclass: the GGUF loader's tensors are of a kind of their own.
                 value = model.get_model_object(layer).as_subclass(torch.Tensor).detach().float()
-                value = value + strength * update(lora).reshape(value.shape).to(value.device)
+                value = merged(value, [(lora, strength)])
                 model.add_object_patch(layer, torch.nn.Parameter(value, requires_grad=False))
                 continue
             targets[layer] = f"{layer}.weight"
@@ -76,25 +69,14 @@ def patched(model: Any, modules: Mapping[str, Mapping[str, Lora]], strengths: Ma
 
 def notices(file: LoraFile, connected: Mapping[str, Any]) -> list[str]:
     """What of the file may not be as its user meant it."""
-    lines = []
-    if file.unknown:
-        lines.append(f"{len(file.unknown)} keys of unknown spelling are left out: {first_names(file.unknown)}")
-    if file.incomplete:
-        lines.append(
-            f"{len(file.incomplete)} keys are left out, a half of which is missing: {first_names(file.incomplete)}"
-        )
-    for expert, module in EXPERTS.items():
-        if module in file.modules and expert not in connected:
-            layers = len(file.modules[module])
-            lines.append(f"{layers} video layers are for the {EXPERT_NAMES[expert]} expert, which is not connected")
-    if BARE in file.modules:
-        noted = [e for e, pattern in NOTED_IN_NAMES.items() if re.search(pattern, file.path.stem.lower())]
-        for expert in connected:
-            if len(noted) == 1 and expert != noted[0]:
-                lines.append(
-                    f"the file's name says {EXPERT_NAMES[noted[0]]}, but it is on the {EXPERT_NAMES[expert]} expert, "
-                    f"too: connect only the expert that it is for"
-                )
+    lines = unused_video(file, connected)
+    noted = noted_expert(file) if BARE in file.modules else None
+    for expert in connected:
+        if noted and expert != noted[0]:
+            lines.append(
+                f"the file's {noted[1]} says {EXPERT_NAMES[noted[0]]}, but it is on the {EXPERT_NAMES[expert]} expert, "
+                f"too: connect only the expert that it is for"
+            )
     return lines
 
 
@@ -121,8 +103,9 @@ class MOVALoraLoader(io.ComfyNode):
             display_name="MOVA LoRA Loader",
             category="MOVA",
             description=(
-                "Puts a LoRA on MOVA's video towers, audio tower and bridge: MOVA's own, DiffSynth's, PEFT's, kohya's, "
-                "and those for Wan 2.2 I2V. Several can follow each other."
+                "Puts a LoRA on MOVA's video towers, audio tower and bridge: MOVA's own, DiffSynth's, PEFT's, "
+                "diffusers', kohya's, LyCORIS', and those for Wan. What does not fit is left out. "
+                "Several can follow each other."
             ),
             search_aliases=["load lora mova", "lora loader", "apply lora", "lora_weights.pt"],
             inputs=[
@@ -162,22 +145,21 @@ class MOVALoraLoader(io.ComfyNode):
         for name, value in (("video", strength_video), ("audio", strength_audio), ("bridge", strength_bridge)):
             check_finite(value, f"strength_{name}")
         file = read_lora(Path(folder_paths.get_full_path_or_raise(CATEGORY, lora_name)))
-        report, unmatched = [f"{lora_name}, {file.scales()}"], dict[str, None]()
+        report = [f"{lora_name}, {file.scales()}"]
         fitted: dict[str, Mapping[str, Mapping[str, Lora]]] = {}
+        absent, misfits = dict[str, None](), dict[str, None]()
         for expert, model in connected.items():
             part = for_expert(file, expert)
             if not part.modules:
                 continue
-            fitted[expert], left = fit(part, joint_shapes(model.model.mova_config))
-            unmatched |= dict.fromkeys(left)
+            fitted[expert], without = fit(part, joint_shapes(model.model.mova_config))
+            absent |= dict.fromkeys(without.absent)
+            misfits |= dict.fromkeys(without.misfits)
             report.append(summary(expert, fitted[expert], strengths))
         if not fitted:
             slot = next(s for e, s in SLOTS.items() if e not in connected)
             raise MovaError(f"{lora_name} is for the other expert; connect that one, to {slot}.")
-        if unmatched:
-            report.append(
-                f"{len(unmatched)} layers are left out, as MOVA has none such: {first_names(list(unmatched))}"
-            )
+        report += left_out(file, list(absent), list(misfits))
         report += notices(file, connected)
         models = {e: patched(m, fitted[e], strengths) if e in fitted else m for e, m in connected.items()}
         notice.show("\n".join(report))

@@ -17,6 +17,7 @@ from .host import notice
 from .host.checks import check_conditioning, check_finite, check_run
 from .host.experts import check_expert, check_experts
 from .host.guider import MovaGuider
+from .host.settings import Settings
 from .host.two_experts import Stage, sample
 from .inputs import cfg_input, shift_input, steps_input
 
@@ -158,14 +159,12 @@ class MOVAGuider(io.ComfyNode):
         v2a_scale: float = 1.0,
     ):
         check_expert(model, "model")
-        for name, value in {"a2v_scale": a2v_scale, "v2a_scale": v2a_scale}.items():
-            check_finite(value, name)
-        if not 0 < audio_shift_ratio <= schedule.MAX_SHIFT:  # false for NaN too
-            raise MovaError(f"audio_shift_ratio is {audio_shift_ratio}; it must be above 0 (1: as the video's).")
+        settings = Settings(audio_shift_ratio, a2v_scale, v2a_scale)
+        settings.check()
         for text, entries in (*positive, *negative):
             check_conditioning(text, entries, model.model.mova_config)
         guidance = guidance_of(cfg, bridge_cfg, audio_cfg)
-        return io.NodeOutput(MovaGuider(model, positive, negative, guidance, audio_shift_ratio, a2v_scale, v2a_scale))
+        return io.NodeOutput(MovaGuider(model, positive, negative, guidance, settings))
 
 
 class MOVAJointSampler(io.ComfyNode):
@@ -252,9 +251,9 @@ class MOVAJointSampler(io.ComfyNode):
     ):
         check_experts(model_high, model_low)
         guidance = guidance_of(cfg, bridge_cfg, audio_cfg)
-        ratio = shift_ratio(video_shift, audio_shift)
-        for name, value in {"boundary": boundary, "a2v_scale": a2v_scale, "v2a_scale": v2a_scale}.items():
-            check_finite(value, name)
+        settings = Settings(shift_ratio(video_shift, audio_shift), a2v_scale, v2a_scale)
+        settings.check()
+        check_finite(boundary, "boundary")
         if sigmas is None:
             sigmas = schedule.sigmas(steps, video_shift, denoise)
         else:
@@ -273,6 +272,6 @@ class MOVAJointSampler(io.ComfyNode):
             seed,
             guidance,
             comfy.samplers.sampler_object("euler") if sampler is None else sampler,
-            {"audio_shift_ratio": ratio, "a2v_scale": a2v_scale, "v2a_scale": v2a_scale},
+            settings,
         )
         return io.NodeOutput(made)

@@ -4,6 +4,7 @@ import torch
 from golden import joint_model
 from safetensors.torch import save_file
 
+from mova.lora.merge import merged
 from mova.model.shapes import expected_shapes
 
 SHAPES = expected_shapes(joint_model("head128"))
@@ -31,3 +32,8 @@ def wan(path, layer=LAYER, **more):
     down, up = pair()
     keys = {f"diffusion_model.{layer}.lora_A.weight": down, f"diffusion_model.{layer}.lora_B.weight": up}
     return saved(path, keys | {f"diffusion_model.{layer}.{part}": value for part, value in more.items()})
+
+
+def update(lora, shape):
+    """What a change adds to a weight of this shape."""
+    return merged(torch.zeros(shape), [(lora, 1.0)])

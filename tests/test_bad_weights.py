@@ -12,7 +12,8 @@ from mova import JointModel, MovaConfig
 from mova.checkpoint.header import TensorInfo
 from mova.checkpoint.release import open_checkpoint
 from mova.checkpoint.weights import check_finite, check_tensors, open_weights
-from mova.clip.pipeline import Request, generate
+from mova.clip.pipeline import generate
+from mova.clip.request import Request
 from mova.clip.runtime import Runtime
 from mova.model.shapes import expected_shapes
 from mova.shorten import short
@@ -78,7 +79,7 @@ def test_a_computation_that_overflows_is_told_as_such(copy):
 
     rewrite(copy / "audio_dit" / WEIGHTS, scale)
     message = refusal(generate, open_checkpoint(copy), SMALL, FLOAT)
-    assert "high-noise expert made NaN or infinite values (audio" in message and "fp32" in message
+    assert "high-noise expert made NaN or infinite values in step 1 of 2 (audio" in message and "fp32" in message
 
 
 def test_check_finite_passes_finite_weights_of_all_kinds(tmp_path):

@@ -6,11 +6,11 @@ import pickle
 
 import pytest
 import torch
-from lora_files import BRIDGE, LAYER, SHAPES, pair, saved, wan
+from lora_files import BRIDGE, LAYER, SHAPES, pair, saved, update, wan
 from sentences import refusal
 
 from mova.lora.describe import describe_lora
-from mova.lora.fit import fit, update
+from mova.lora.fit import fit
 from mova.lora.reading import is_lora, read_lora
 
 DOWN, UP = "lora_down.weight", "lora_up.weight"
@@ -49,7 +49,7 @@ def test_a_spelling_is_read(tmp_path, key, halves, module, suffix):
     (lora,) = file.modules.pop(module).values()
     assert not file.modules and lora.scale == 1
     assert torch.equal(lora.parts[DOWN], down) and torch.equal(lora.parts[UP], up)
-    assert torch.allclose(update(lora), up @ down)
+    assert torch.allclose(update(lora, (256, 256)), up @ down)
 
 
 @pytest.mark.parametrize(
@@ -212,8 +212,8 @@ def test_a_pair_for_a_modulation_is_a_vector_of_its_shape(tmp_path):
     shape = SHAPES["blocks.0.modulation"]
     halves = torch.ones(2, shape[1] * shape[2]), torch.ones(1, 2)
     tensors = {f"blocks.0.modulation.lora_{name}": half for name, half in zip("AB", halves, strict=True)}
-    fitted, _ = fit(read_lora(saved(tmp_path / "l.pt", tensors)), SHAPES)
-    assert torch.equal(update(fitted[""]["blocks.0.modulation"]).reshape(shape), torch.full(shape, 2.0))
+    fitted = fit(read_lora(saved(tmp_path / "l.pt", tensors)), SHAPES)[0]
+    assert torch.equal(update(fitted[""]["blocks.0.modulation"], shape), torch.full(shape, 2.0))
 
 
 def test_two_adapters_in_one_file_are_refused(tmp_path):

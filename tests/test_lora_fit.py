@@ -18,8 +18,9 @@ def test_what_the_model_does_not_have_is_named(tmp_path):
     tensors = {
         f"blocks.0.cross_attn.{name}.lora_{half}": pair()[half == "B"] for name in ("k", "k_img") for half in "AB"
     }
-    fitted, unmatched = fit(read_lora(saved(tmp_path / "wan21.pt", tensors)), SHAPES)
-    assert unmatched == ["blocks.0.cross_attn.k_img.lora_A"] and list(fitted[""]) == ["blocks.0.cross_attn.k"]
+    fitted, found = fit(read_lora(saved(tmp_path / "wan21.pt", tensors)), SHAPES)
+    assert found.absent == ["blocks.0.cross_attn.k_img.lora_A"] and list(fitted[""]) == ["blocks.0.cross_attn.k"]
+    assert not found.misfits
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_what_the_model_does_not_have_is_named(tmp_path):
         ({"lokr_w1": torch.zeros(4, 4), "lokr_w2": torch.zeros(3, 3)}, "is for a weight of [12, 12], but that of"),
     ],
 )
-def test_other_shapes_are_refused_with_the_key_and_both_shapes(tmp_path, tensors, sentence):
+def test_a_file_of_which_nothing_fits_is_refused_with_the_key_and_both_shapes(tmp_path, tensors, sentence):
     tensors = {f"video_dit.{LAYER}.{part}": value for part, value in tensors.items()}
     message = refusal(fit, read_lora(saved(tmp_path / "l.pt", tensors)), SHAPES)
     assert sentence in message and next(iter(tensors)) in message

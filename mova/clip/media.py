@@ -36,7 +36,7 @@ def check_output(path: Path, suffix: str = ".mp4") -> None:
         # drive, and Windows says of a name that is too long only that it is not there.
         for trial in [temporary_name(path)] + [path] * (not os.path.lexists(path)):
             trial.touch(exist_ok=False)
-            trial.unlink()
+            trial.unlink(missing_ok=True)  # another process may take it for a leftover
         if suffix == ".mp4":
             av.codec.Codec("libx264", "w")
     except MovaError:

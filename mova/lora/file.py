@@ -8,14 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import strict_json
 from ..checkpoint.header import REFUSED, broken, check_is_file
 from ..checkpoint.weights import PICKLES, open_weights, read_json
+from .names import wan_name
 
 Settings = Mapping[str, Any]
 TRAINERS_NAMES = (  # beside which, and only beside which, a configuration is looked for: it is theirs
     *("lora_weights.pt", "lora_weights.safetensors", "pytorch_lora_weights.safetensors"),
     *("adapter_model.safetensors", "adapter_model.bin"),
 )
+ADAPTER = "lora_adapter_metadata"  # an entry of a safetensors file's metadata, in JSON
 CONFIGS = ("lora_config.pt", "lora_config.json", "adapter_config.json")
 
 
@@ -29,12 +32,13 @@ def weights_file(path: Path) -> Path:
     return found[0]
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], Settings, str]:
-    """The tensors in a LoRA file, the trainer's settings (rank, alpha, ...), and where those have been found.
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], Settings, str, Mapping[str, str]]:
+    """The tensors in a LoRA file, the trainer's settings (rank, alpha, ...), where those were found, and its metadata.
 
     Raises MovaError if the file is damaged, or is a pickle with more than tensors and plain values.
     """
     inside: dict[str, Any] = {}
+    metadata: Mapping[str, str] = {}
     if path.suffix.lower() in PICKLES:
         values = read_pickle(path)
         nested = next((values[n] for n in ("lora_state_dict", "state_dict") if isinstance(values.get(n), dict)), values)
@@ -44,12 +48,30 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Settings, str]:
             raise broken(path, "holds the settings of a LoRA, not its weights", "choose lora_weights.pt beside it")
     else:
         weights = open_weights(path)
-        tensors = dict(weights.read(weights.tensors))
-    if number(inside, "alpha") is None and path.name in TRAINERS_NAMES:
+        tensors, metadata = dict(weights.read(weights.tensors)), weights.metadata
+        inside = adapter_settings(metadata)
+    if number(inside, "alpha", "lora_alpha") is None and path.name in TRAINERS_NAMES:
         for config in (path.parent / name for name in CONFIGS):
             if config.is_file():
-                return tensors, (read_pickle if config.suffix == ".pt" else read_json)(config), f"from {config.name}"
-    return tensors, inside, f"in {path.name}"
+                return (
+                    tensors,
+                    (read_pickle if config.suffix == ".pt" else read_json)(config),
+                    f"from {config.name}",
+                    metadata,
+                )
+    return tensors, inside, f"in {path.name}", metadata
+
+
+def adapter_settings(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The adapter's configuration as diffusers (0.34 and later) and SimpleTuner save it in a file's metadata.
+
+    Each name there has that of the model's part in front ("transformer.lora_alpha"), which is left off.
+    """
+    try:
+        values = strict_json.parse(metadata.get(ADAPTER, "{}"))
+    except ValueError:
+        return {}
+    return {name.rpartition(".")[2]: value for name, value in values.items()} if isinstance(values, dict) else {}
 
 
 def read_pickle(path: Path) -> dict[Any, Any]:
@@ -78,7 +100,10 @@ def alpha_of(settings: Settings, layer: str, rank: int | None) -> float | None:
         return alpha / (number(settings, "rank") or rank) * rank
     patterns = settings.get("alpha_pattern")
     if isinstance(patterns, dict):
-        alpha = next((number(patterns, name) for name in patterns if f".{layer}".endswith(f".{name}")), None) or alpha
+        alpha = (
+            next((number(patterns, name) for name in patterns if f".{layer}".endswith(f".{wan_name(str(name))}")), None)
+            or alpha
+        )
     return alpha * math.sqrt(rank) if settings.get("use_rslora") else alpha
 
 

@@ -1,9 +1,9 @@
 """Which weights of a joint model a LoRA file changes, checked against their shapes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from ..checkpoint.release import JOINT
@@ -18,15 +18,23 @@ from .reading import Lora, LoraFile
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def fit(file: LoraFile, shapes: Shapes) -> tuple[dict[str, dict[str, Lora]], list[str]]:
-    """The file's changes by module, each under its layer's name in a joint model, and a key of each that has no place.
+class LeftOut(NamedTuple):
+    """What of a LoRA file has no place in a model."""
+
+    absent: list[str]  # a key of each layer that the model does not have
+    misfits: list[str]  # each layer that the model has in another shape: its key, and what does not fit
+
+
+def fit(file: LoraFile, shapes: Shapes) -> tuple[dict[str, dict[str, Lora]], LeftOut]:
+    """The file's changes by module, each under its layer's name in a joint model, and what has no place there.
 
     shapes: of the joint model's state dict. Layers without a module's name stay under BARE: they are for any expert's
-    video tower. Raises MovaError if nothing has a place, or if anything that has one is of another shape.
+    video tower. A layer that does not fit is left out: LoRAs for Wan's text-to-video models have a patch embedding of
+    fewer channels. Raises MovaError if nothing fits.
     """
     fitted: dict[str, dict[str, Lora]] = {}
-    unmatched: list[str] = []
-    wrong: list[tuple[str, str]] = []
+    absent: list[str] = []
+    misfits: list[str] = []
     modules = dict(file.modules)
     if BARE in modules and is_for_audio(file, shapes):
         modules[JOINT[0]] = {**modules.get(JOINT[0], {}), **modules.pop(BARE)}
@@ -35,26 +43,40 @@ def fit(file: LoraFile, shapes: Shapes) -> tuple[dict[str, dict[str, Lora]], lis
         for layer, lora in layers.items():
             name = prefix + layer
             if not has_place(name, lora, shapes):
-                unmatched.append(lora.key)
-                continue
-            fault = misfit(lora, name, shapes)
-            if fault:
-                wrong.append((lora.key, fault))
-            fitted.setdefault(module, {})[name] = lora
+                absent.append(lora.key)
+            elif fault := misfit(lora, name, shapes):
+                misfits.append(f"{short(lora.key)} {fault}")
+            else:
+                fitted.setdefault(module, {})[name] = lora
+    if not fitted and misfits:
+        more = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
+        raise MovaError(f"{file.path} is a LoRA for another model: {misfits[0]}{more}; choose one for MOVA.")
     if not fitted:
-        raise MovaError(f"{file.path} is a LoRA for another model: MOVA has no layers as in {first_names(unmatched)}.")
-    if wrong:
-        key, fault = wrong[0]
-        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise MovaError(f"{file.path} is a LoRA for another model: {short(key)} {fault}{more}; choose one for MOVA.")
-    return fitted, unmatched
+        raise MovaError(f"{file.path} is a LoRA for another model: MOVA has no layers as in {first_names(absent)}.")
+    return fitted, LeftOut(absent, misfits)
+
+
+def left_out(file: LoraFile, absent: Sequence[str], misfits: Sequence[str]) -> list[str]:
+    """What of a file changes nothing: a line for each reason, with how many layers and the first of them."""
+    lines = []
+    if misfits:
+        lines.append(f"{len(misfits)} layers are left out, as they do not fit MOVA: {first_names(misfits, str)}")
+    if absent:
+        lines.append(f"{len(absent)} layers are left out, as MOVA has none such: {first_names(absent)}")
+    if file.unknown:
+        lines.append(f"{len(file.unknown)} keys of unknown spelling are left out: {first_names(file.unknown)}")
+    if file.incomplete:
+        lines.append(
+            f"{len(file.incomplete)} keys are left out, a half of which is missing: {first_names(file.incomplete)}"
+        )
+    return lines
 
 
 def is_for_audio(file: LoraFile, shapes: Shapes) -> bool:
     """Whether a file that names no module is for the audio tower, by its shapes and by its name.
 
     The shapes alone do not tell: the audio tower has those of Wan 2.1 1.3B, of which there are LoRAs, too. Raises
-    MovaError if they fit, and the file's name does not tell.
+    MovaError if any of it fits, and the file's name does not tell.
     """
 
     def fits(prefix: str) -> bool:
@@ -119,11 +141,3 @@ def product_shape(parts: Mapping[str, Tensor]) -> list[int]:
         for w in ("lokr_w1", "lokr_w2")
     )
     return [a * b for a, b in zip(w1, w2, strict=True)]
-
-
-def update(lora: Lora) -> Tensor:
-    """What a pair or a difference adds to its weight at strength 1, in float32."""
-    if DIFF in lora.parts:
-        return lora.parts[DIFF].float()
-    up, down = (lora.parts[part].float().flatten(1) for part in (UP, DOWN))
-    return lora.scale * torch.mm(up, down)

@@ -7,19 +7,49 @@ from ..checkpoint.release import EXPERT_FOLDERS, JOINT
 
 BARE = ""  # the module of keys that name none: those of Wan's LoRAs, and of trainers that write a file for each module
 MODULES = (*EXPERT_FOLDERS, *JOINT)
-ALIASES = {"video_dit2": EXPERT_FOLDERS[1]}  # as DiffSynth calls it
+# As DiffSynth, ai-toolkit and diffusers call the experts.
+ALIASES = dict.fromkeys(("transformer_1", "dit1"), EXPERT_FOLDERS[0])
+ALIASES |= dict.fromkeys(("video_dit2", "transformer_2", "dit2"), EXPERT_FOLDERS[1])
 
 # What trainers put before a name, and segments that wrappers of modules put into it.
-PREFIXES = ("base_model.model.", "diffusion_model.", "transformer.", "model.", "module.", "pipe.")
-FLAT_PREFIXES = ("lora_unet__", "lora_unet_", "lora_transformer_", "lycoris_")
+PREFIXES = ("base_model.model.", "diffusion_model.", "transformer.", "unet.", "model.", "module.", "pipe.", "dit.")
+FLAT_PREFIX = re.compile(r"lora_unet__?|lora_transformer_(?![12]_)|lora_(?=transformer_[12]_)|lycoris_")
 WRAPPERS = {"_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_orig_mod"}
+# diffusers' names of Wan's layers. Its blocks count their norms in the order of use: Wan's third is its second; the
+# other two have no weights.
+DIFFUSERS = {
+    "attn1": "self_attn",
+    "attn2": "cross_attn",
+    "to_q": "q",
+    "to_k": "k",
+    "to_v": "v",
+    "to_out.0": "o",
+    "to_out": "o",
+    "add_k_proj": "k_img",
+    "add_v_proj": "v_img",
+    "norm_added_k": "norm_k_img",
+    "norm2": "norm3",
+    "ffn.net.0.proj": "ffn.0",
+    "ffn.net.2": "ffn.2",
+    "condition_embedder.time_embedder.linear_1": "time_embedding.0",
+    "condition_embedder.time_embedder.linear_2": "time_embedding.2",
+    "condition_embedder.time_proj": "time_projection.1",
+    "condition_embedder.text_embedder.linear_1": "text_embedding.0",
+    "condition_embedder.text_embedder.linear_2": "text_embedding.2",
+    "proj_out": "head.head",
+    "scale_shift_table": "modulation",
+}
+RENAMED = re.compile(rf"(?<![^.])(?:{'|'.join(re.escape(name) for name in DIFFUSERS)})(?![^.])")
 # Names with underscores of their own: flat keys (kohya's) have underscores in place of the dots, too.
 WORDS = (
-    *("video_dit_2", "video_dit", "audio_dit", "dual_tower_bridge"),
+    *("video_dit_2", "video_dit", "audio_dit", "dual_tower_bridge", "transformer_1", "transformer_2"),
     *("audio_to_video_conditioners", "video_to_audio_conditioners", "self_attn", "cross_attn", "norm_q", "norm_k"),
-    *("y_norm", "patch_embedding", "text_embedding", "time_embedding", "time_projection"),
+    *("y_norm", "patch_embedding", "text_embedding", "time_embedding", "time_projection", "k_img", "v_img"),
+    *("norm_k_img", "img_emb", "condition_embedder", "time_embedder", "text_embedder", "image_embedder", "time_proj"),
+    *("linear_1", "linear_2", "to_q", "to_k", "to_v", "to_out", "add_k_proj", "add_v_proj", "norm_added_k"),
+    *("proj_out", "scale_shift_table"),
 )
-FLAT = re.compile("|".join((*WORDS, "[^_]+")))
+FLAT = re.compile(rf"(?:{'|'.join(sorted(WORDS, key=len, reverse=True))})(?=_|$)|[^_]+")
 
 DOWN, UP, ALPHA, DORA, DIFF, BIAS = "lora_down.weight", "lora_up.weight", "alpha", "dora_scale", "diff", "diff_b"
 LOHA = frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"})
@@ -36,10 +66,11 @@ SPELLINGS = {
     DOWN: r"\.lora_A|\.lora_down|_lora\.down|\.lora\.down|\.lora_linear_layer\.down",
     UP: r"\.lora_B|\.lora_up|_lora\.up|\.lora\.up|\.lora_linear_layer\.up",
     DORA: r"\.dora_scale|\.lora_magnitude_vector",
+    **{part: rf"\.{part}" for change in (LOHA, *LOKR) for part in change},
 }
 PATTERNS = {part: re.compile(rf"(.+?)(?:{ways})(?:\.(?!bias$)[^.]+){{0,2}}") for part, ways in SPELLINGS.items()}
 PATTERNS[LORA_BIAS] = re.compile(r"(.+?)\.lora_[AB](?:\.[^.]+)?\.bias")
-EXACT = (ALPHA, BIAS, *UNUSABLE, *{part for change in CHANGES[1:] for part in change})
+EXACT = (ALPHA, DIFF, BIAS, *UNUSABLE)
 
 
 def split_key(key: str) -> tuple[str, str, str] | None:
@@ -66,11 +97,26 @@ def split_name(name: str) -> tuple[str, str]:
     while prefix := next((p for p in PREFIXES if name.startswith(p)), None):
         name = name.removeprefix(prefix)
     if "." not in name:
-        prefix = next((p for p in FLAT_PREFIXES if name.startswith(p)), "")
-        name = ".".join(FLAT.findall(name.removeprefix(prefix)))
+        name = ".".join(FLAT.findall(FLAT_PREFIX.sub("", name, count=1)))
     name = ".".join(segment for segment in name.split(".") if segment not in WRAPPERS)
     module, _, rest = name.partition(".")
     module = ALIASES.get(module, module)
     if module in MODULES:
-        return module, rest
-    return JOINT[1] if module.endswith("_conditioners") else BARE, name
+        return module, wan_name(rest) if module != JOINT[1] else rest
+    return (JOINT[1], name) if module.endswith("_conditioners") else (BARE, wan_name(name))
+
+
+def wan_name(name: str) -> str:
+    """A layer, or the end of its name, in Wan's spelling. Behind the blocks, diffusers' table is the head's."""
+    if name == "scale_shift_table":
+        return "head.modulation"
+    return RENAMED.sub(lambda found: DIFFUSERS[found[0]], name)
+
+
+def names_first_expert(key: str) -> bool:
+    """Whether a key that names no module is of the first expert if the file has the second one's, too."""
+    while prefix := next((p for p in PREFIXES if key.startswith(p)), None):
+        if prefix in ("transformer.", "dit."):
+            return True
+        key = key.removeprefix(prefix)
+    return False

@@ -2,17 +2,18 @@
 
 import collections
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..checkpoint.header import broken
+from ..checkpoint.release import EXPERT_FOLDERS
 from ..shorten import first_names, short
 from .file import alpha_of, read_tensors, weights_file
-from .names import ALPHA, DORA, DOWN, is_complete, split_key
+from .names import ALPHA, BARE, DORA, DOWN, is_complete, names_first_expert, split_key
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class LoraFile:
     unknown: list[str]  # keys in no known spelling
     incomplete: list[str]  # keys of layers of which a part is missing, such as lora_A without lora_B
     alpha_source: str  # for messages
+    metadata: Mapping[str, str]  # of a safetensors file
+
+    def only(self, modules: dict[str, dict[str, Lora]]) -> "LoraFile":
+        """The same file with these modules."""
+        return replace(self, modules=modules)
 
     def scales(self) -> str:
         """How strong the file is by itself, for the user."""
@@ -64,8 +70,9 @@ def read_lora(path: Path) -> LoraFile:
     Raises MovaError if there is none, if it is damaged, or if a pickle holds more than tensors: that is not loaded.
     """
     path = weights_file(Path(path))
-    tensors, settings, source = read_tensors(path)
+    tensors, settings, source, metadata = read_tensors(path)
     found: dict[tuple[str, str], dict[str, str]] = collections.defaultdict(dict)
+    both = any(place is not None and place[0] == EXPERT_FOLDERS[1] for place in map(split_key, tensors))
     unknown = []
     for key in tensors:
         place = split_key(key)
@@ -73,6 +80,8 @@ def read_lora(path: Path) -> LoraFile:
             unknown.append(key)
             continue
         *where, part = place
+        if both and where[0] == BARE and names_first_expert(key):
+            where[0] = EXPERT_FOLDERS[0]
         keys = found[where[0], where[1]]
         if part in keys:
             twice = f"{short(keys[part])} and {short(key)}"
@@ -88,6 +97,8 @@ def read_lora(path: Path) -> LoraFile:
         parts = {part: tensors[key] for part, key in keys.items() if part != ALPHA}
         if odd := [key for part, key in keys.items() if part != ALPHA and not is_matrix(tensors[key])]:
             raise broken(path, f"has something else than plain numbers in rows and columns in {first_names(odd)}")
+        if odd := [key for key in keys.values() if not tensors[key].float().isfinite().all()]:
+            raise broken(path, f"holds NaN or infinite values, as in {first_names(odd)}", "take an earlier step of it")
         if DORA in parts and parts[DORA].ndim == 1:  # PEFT's: one number for each output
             parts[DORA] = parts[DORA][:, None]
         lora = Lora(next(iter(keys.values())), parts, None)
@@ -99,7 +110,7 @@ def read_lora(path: Path) -> LoraFile:
         what = f"such as {first_names(list(tensors))}" if tensors else "it is empty"
         raise broken(path, f"holds no whole change to any layer ({what})", "choose a LoRA file")
     given = any(lora.alpha is not None for layers in modules.values() for lora in layers.values())
-    return LoraFile(path, modules, unknown, incomplete, source if given else "no alpha is given")
+    return LoraFile(path, modules, unknown, incomplete, source if given else "no alpha is given", metadata)
 
 
 def is_matrix(tensor: Tensor) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ..errors import Cancelled
+from .finite import Watch
 from .schedule import TIMESTEPS
 
 # (video, audio, video timestep, audio timestep) -> velocities; the timesteps are scalars in 0..1000.
@@ -27,16 +28,21 @@ def euler(
     """The published loop: x <- x + v * (sigma_next - sigma), each modality along its own sigmas [steps + 1].
 
     `moves` are the (video, audio) sigmas to move by, if not those that the model sees (schedule.snapped).
-    Raises Cancelled before the first step at which cancelled() is true.
+    Raises Cancelled before the first step at which cancelled() is true, and NotFinite (with its step, 0-based) behind
+    the first whose velocities are not finite.
     """
+    watch = Watch()
     video_moves, audio_moves = (sigmas.diff().tolist() for sigmas in moves or (video_sigmas, audio_sigmas))
     video_times, audio_times = ((sigmas[:-1] * TIMESTEPS).tolist() for sigmas in (video_sigmas, audio_sigmas))
     for step in range(len(video_moves)):
         if cancelled and cancelled():
             raise Cancelled(f"Stopped before step {step + 1} of {len(video_moves)}.")
+        watch.check()
         video_velocity, audio_velocity = velocity(video, audio, video_times[step], audio_times[step])
+        watch.note(step, video=video_velocity, audio=audio_velocity)
         video = video + video_velocity * video_moves[step]
         audio = audio + audio_velocity * audio_moves[step]
         if callback:
             callback(step, video, audio)
+    watch.check(wait=True)
     return video, audio

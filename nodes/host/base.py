@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import comfy.conds
@@ -12,12 +11,12 @@ import torch
 from torch import Tensor
 
 from ...mova import MovaConfig, MovaError
-from . import context_windows
+from ...mova.sampling.finite import Watch
+from . import context_windows, finite
 from .checks import check_conditioning, check_image_fits, check_latent_shapes
-from .model import HostModel, Settings
+from .model import HostModel
+from .settings import PREFIX, Settings
 
-# What a conditioning can say of the two towers, after "mova_"; all are 1 if not said.
-SETTINGS = [field.name for field in fields(Settings)]
 MASK_CHANNELS = 4  # of the image condition: one for each frame of a latent frame
 
 
@@ -29,6 +28,7 @@ class MOVA(comfy.model_base.BaseModel):
         # "high_noise" or "low_noise", if the file says.
         self.expert: str | None = model_config.unet_config.get("expert")
         self.frame_rate = 24.0  # of the clip that is being sampled
+        self.watch = Watch()
 
     @property
     def mova_config(self) -> MovaConfig:
@@ -61,6 +61,8 @@ class MOVA(comfy.model_base.BaseModel):
         shapes, device = entries.get("latent_shapes") or [], entries["device"]
         check_latent_shapes(shapes, self.mova_config)
         fit_noise(entries["noise"], shapes)
+        for model in self.on_all_devices():
+            model.watch = Watch()  # a run that was stopped may have left something in the last one
         context_windows.check(self.current_patcher, shapes)
         check_conditioning(entries.get("cross_attn"), entries, self.mova_config)
         check_image_fits(entries, shapes, self.mova_config)
@@ -71,14 +73,26 @@ class MOVA(comfy.model_base.BaseModel):
         given = given.expand(len(given), MASK_CHANNELS, -1, -1, -1).to(image)
         batch = max(len(given), len(image))
         condition = torch.cat([comfy.utils.repeat_to_batch_size(part, batch) for part in (given, image)], dim=1)
-        said = Settings(**{name: float(entries.get(f"mova_{name}", 1.0)) for name in SETTINGS})
         return {
             "c_crossattn": comfy.conds.CONDRegular(entries["cross_attn"]),
             "condition": comfy.conds.CONDRegular(condition),
             "frame_rate": comfy.conds.CONDConstant(self.frame_rate),
-            "settings": comfy.conds.CONDConstant(said),
+            "settings": comfy.conds.CONDConstant(Settings.named(entries, PREFIX)),
             "latent_shapes": comfy.conds.CONDConstant(shapes),
         }
+
+    def apply_model(self, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """As the host's. NaN that an evaluation makes ends the run when the next one begins."""
+        finite.look(self)
+        made = super().apply_model(x, t, *args, **kwargs)
+        options = kwargs.get("transformer_options") or {}
+        self.watch.note((t, options.get("sample_sigmas")), given=x, made=made)
+        return made
+
+    def process_latent_in(self, latent: Tensor) -> Tensor:
+        """As the host's, which asks for it once before a run."""
+        finite.check(latent, "The latent that is given to the sampler", "look at the node that made it")
+        return super().process_latent_in(latent)
 
     def map_context_window_to_modalities(self, primary_indices: list[int], latent_shapes: list, dim: int) -> list:
         """Asked by the host's context windows: a window's latent frames, and the audio latents that sound in it."""
@@ -92,11 +106,22 @@ class MOVA(comfy.model_base.BaseModel):
             return comfy.conds.CONDConstant(context_windows.part_of(cond_value.cond, window))
         return super().resize_cond_for_context_window(cond_key, cond_value, window, *args, **kwargs)
 
-    def process_latent_out(self, latent: Tensor) -> Tensor:
-        """As the host's. It is what a run ends with: the rotary tables, which the host cannot unload, end with it."""
+    def on_all_devices(self) -> list["MOVA"]:
+        """This model, and its clones on other devices."""
         clones = self.current_patcher.get_additional_models_with_key("multigpu") if self.current_patcher else []
-        for model in (self, *(clone.model for clone in clones)):
+        return [self, *(clone.model for clone in clones)]
+
+    def process_latent_out(self, latent: Tensor) -> Tensor:
+        """As the host's. It is what a run ends with: the rotary tables, which the host cannot unload, end with it.
+
+        Raises MovaError for NaN that the last step has made.
+        """
+        models = self.on_all_devices()
+        for model in models:
             model.diffusion_model.last_rotations = None
+        for model in models:
+            finite.look(model, wait=True)
+        finite.check(latent, "What the sampler has made", "lower cfg, or take another sampler or other sigmas")
         return super().process_latent_out(latent)
 
 

@@ -11,6 +11,7 @@ from ...mova import MovaConfig, MovaError
 from ...mova.errors import first_line
 from ...mova.sampling.conditioning import GRID, TEMPORAL_STRIDE, audio_latents, check_fps, check_size
 from ...mova.shorten import short
+from . import finite
 
 
 def check_latent_shapes(shapes: Sequence[Sequence[int]], config: MovaConfig) -> None:
@@ -48,6 +49,7 @@ def check_conditioning(text: Tensor | None, entries: dict[str, Any], config: Mov
             f"MOVA needs text features {width} wide, not {'none' if text is None else text.shape[-1]}; load the text "
             "encoder umt5_xxl with the type wan."
         )
+    finite.check_entries(text, entries)
     if entries.get("concat_latent_image") is None or entries.get("concat_mask") is None:
         raise MovaError("The conditioning has no image part; put MOVA Conditioning between the text and the sampler.")
     for entry, node in (("area", "Conditioning (Set Area)"), ("mask", "Conditioning (Set Mask)")):
@@ -80,9 +82,12 @@ def check_image_fits(entries: dict[str, Any], shapes: Sequence[Sequence[int]], c
 
 def check_run(latent: dict[str, Any], conditioning: list, config: MovaConfig) -> None:
     """Raise MovaError unless the LATENT, its masks and all of CONDITIONING fit each other and the model."""
-    shapes = [part.shape for part in unbound(latent["samples"])]
+    parts = unbound(latent["samples"])
+    shapes = [part.shape for part in parts]
     check_latent_shapes(shapes, config)
-    nested_masks(latent)
+    finite.check_latent(parts, "that is given to the sampler")
+    for mask in nested_masks(latent) or []:
+        finite.check(mask, "A noise mask of the latent", "give another")
     for text, entries in conditioning:
         check_conditioning(text, entries, config)
         check_image_fits(entries, shapes, config)
@@ -97,6 +102,8 @@ def check_given_noise(noise: Any, samples: Any) -> None:
     if not fits:
         found, latent = (" and ".join(map(str, shapes)) for shapes in (given, wanted))
         raise MovaError(f"The noise is {found}, but the latent is {latent}; connect RandomNoise.")
+    for part in unbound(noise):
+        finite.check(part, "The noise", "connect RandomNoise")
 
 
 def check_video_vae(vae: Any) -> None:
@@ -129,6 +136,7 @@ def audio_of(samples: Any, channels: int) -> Tensor:
             f"MOVA's audio VAE decodes latents [batch, {channels}, length], not {[*audio.shape]}; give it the audio of "
             "MOVA Separate Latent."
         )
+    finite.check_latent([audio], "to be decoded")
     return audio
 
 

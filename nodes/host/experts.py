@@ -5,10 +5,8 @@ from typing import Any
 import torch
 
 from ...mova import MovaConfig, MovaError
+from ...mova.lora.experts import EXPERT_NAMES
 from .base import MOVA
-
-EXPERT_NAMES = {"high_noise": "high-noise", "low_noise": "low-noise"}
-
 
 SLOTS = {"high_noise": "model_high", "low_noise": "model_low"}
 

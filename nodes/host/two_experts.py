@@ -16,6 +16,7 @@ from .checks import check_given_noise, latent_parts, nested_masks
 from .guider import MovaGuider
 from .latent_format import AudioVideoLatent
 from .preview import callbacks
+from .settings import Settings
 
 SEEDS = 2**64 - 1  # how many there are: on a processor the host adds 1 to a seed
 
@@ -57,9 +58,9 @@ def sample(
     seed: int,
     guidance: Guidance,
     sampler: comfy.samplers.KSAMPLER,
-    settings: dict[str, float],
+    settings: Settings,
 ) -> dict[str, Any]:
-    """Denoise an audio-video LATENT. `settings`: of the guider: audio_shift_ratio, a2v_scale, v2a_scale."""
+    """Denoise an audio-video LATENT."""
     if not isinstance(sampler, comfy.samplers.KSAMPLER):
         raise MovaError("This sampler cannot be handed from one expert to the other; take one of KSampler Select.")
     parts, masks = latent_parts(latent), nested_masks(latent)
@@ -67,7 +68,7 @@ def sample(
     reports = callbacks(stages[0].model, [len(stage.sigmas) - 1 for stage in stages])
     handover, result = Handover(sampler), latent["samples"]
     for stage, report in zip(stages, reports, strict=True):
-        guider = MovaGuider(stage.model, positive, negative, guidance, **settings)
+        guider = MovaGuider(stage.model, positive, negative, guidance, settings)
         result = guider.sample(
             noise,
             latent["samples"],

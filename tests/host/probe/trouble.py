@@ -6,6 +6,8 @@ import latent_preview
 from comfy.k_diffusion.sampling import sample_euler
 from server import PromptServer
 
+from .parts import Fresh, Node
+
 GOOD = {
     "previewer": latent_preview.get_previewer,
     "progress": comfy.utils.PROGRESS_BAR_HOOK,
@@ -21,20 +23,14 @@ class Previewer(latent_preview.LatentPreviewer):
     decode_latent_to_preview_image = fail
 
 
-class Trouble:
+class Trouble(Fresh):
     """Passes a latent on; from then on `what` fails, until the next one of these."""
 
     @classmethod
     def INPUT_TYPES(cls):
         return {"required": {"latent": ("LATENT",), "what": (["nothing", *GOOD],)}}
 
-    @classmethod
-    def IS_CHANGED(cls, **_):
-        return float("nan")
-
     RETURN_TYPES = ("LATENT",)
-    FUNCTION = "run"
-    CATEGORY = "tests"
 
     def run(self, latent, what):
         latent_preview.get_previewer = (lambda *_: Previewer()) if what == "previewer" else GOOD["previewer"]
@@ -46,7 +42,7 @@ class Trouble:
         return (latent,)
 
 
-class OneStepMore:
+class OneStepMore(Node):
     """Euler that reports the end as a step of its own, as RES4LYF's samplers do."""
 
     @classmethod
@@ -54,8 +50,6 @@ class OneStepMore:
         return {"required": {}}
 
     RETURN_TYPES = ("SAMPLER",)
-    FUNCTION = "run"
-    CATEGORY = "tests"
 
     def run(self):
         def sampler(model, x, sigmas, extra_args=None, callback=None, disable=None):
