@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from mova import JointModel, MovaConfig
-from mova.checkpoint.formats import Format
-from mova.checkpoint.quantize import FORMATS, format_of
+from mova.checkpoint.formats import QUANTISED, Quantised
+from mova.checkpoint.quantize import format_of
 from mova.model.config import BridgeConfig, TowerConfig
 from mova.sampling.euler import euler
 from mova.sampling.guidance import Guidance, guided
@@ -108,12 +108,12 @@ def inputs(grid: tuple[int, int, int] = (3, 16, 16)) -> dict[str, Tensor]:
     return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
-Chosen = Callable[[str], Format]  # the format of a layer's matrix, by the matrix's name
+Chosen = Callable[[str], Quantised]  # the format of a layer's matrix, by the matrix's name
 
 
-def rounded_inputs(chosen: Format, x: Tensor) -> Tensor:
+def rounded_inputs(chosen: Quantised, x: Tensor) -> Tensor:
     """What the host's matrix units see of a layer's input."""
-    if chosen is FORMATS["fp8_e4m3_scaled"]:  # the host's scale is 1 if the file gives none
+    if chosen is QUANTISED["fp8_e4m3_scaled"]:  # the host's scale is 1 if the file gives none
         return x.clamp(-448, 448).to(torch.float8_e4m3fn).float()
     return chosen.decode(chosen.encode(x.flatten(0, -2))).view_as(x)
 
@@ -194,7 +194,7 @@ def row(name: str, run: Run, model: JointModel, wanted: tuple[Tensor, Tensor]) -
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--latents", action="store_true", help="20 guided steps instead of one forward")
-    arguments.add_argument("--formats", nargs="+", default=list(FORMATS), choices=list(FORMATS))
+    arguments.add_argument("--formats", nargs="+", default=list(QUANTISED), choices=list(QUANTISED))
     arguments.add_argument("--kept", nargs="+", default=list(KEPT), choices=list(KEPT), help="which choices to try")
     arguments.add_argument("--as-files", action="store_true", help="int8 with the video's ffn.2 in fp8, as in files")
     arguments.add_argument("--massive", type=float, default=100.0, help="of the MLPs' hidden layers (see outliers)")
@@ -206,7 +206,7 @@ def main() -> None:
     print("| stored as, kept in bf16, rounded | video | audio |\n| --- | --- | --- |")
     row("bf16, all computed in bf16", run, copy.deepcopy(model).bfloat16(), wanted)
     for name in options.formats:
-        chosen = functools.partial(format_of, name) if options.as_files else lambda _, name=name: FORMATS[name]
+        chosen = functools.partial(format_of, name) if options.as_files else lambda _, name=name: QUANTISED[name]
         weights = rounded_weights(model, chosen)
         for both in (False, True):
             for choice in options.kept:

@@ -1,7 +1,14 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there.
+
+A process that is killed cannot remove what it was writing. So that the next one can, and leaves alone what another is
+still writing, each temporary file is held open while it grows: locked, or on Windows, where nobody can delete an open
+file, just open. Both end with the process, however it ends.
+"""
 
 import contextlib
 import os
+import re
+import sys
 import time
 import traceback
 import uuid
@@ -11,20 +18,29 @@ from pathlib import Path
 from .errors import MovaError
 
 WINDOWS = os.name == "nt"
+TEMPORARY = re.compile(r"\..+\.mova-[0-9a-f]{8}\.part", re.DOTALL)  # names of temporary_name
 
 
 @contextlib.contextmanager
 def whole_file(path: Path, errors: tuple[type[Exception], ...] = ()) -> Iterator[Path]:
     """A temporary path beside `path` to write to, renamed over it at the end of the block, or removed after any error.
 
-    Raises MovaError in place of what the disk (OSError) or a writer (`errors`) raises.
+    It is to be written in place: another file of its name would not be held. What processes that are dead have left in
+    that folder is removed first. Raises MovaError in place of what the disk
+    (OSError) or a writer (`errors`) raises.
     """
     check_name(path)
+    remove_leftovers(path.parent)
     temporary = temporary_name(path)
+    held: int | None = None
     try:
+        held = hold(temporary)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())  # a network drive may say only now that it is full
+        if WINDOWS:
+            os.close(held)
+            held = None
         rename(temporary, path)
     except (OSError, *errors) as error:  # type: ignore[misc]
         remedy = "check that its folder exists and has room"
@@ -36,8 +52,55 @@ def whole_file(path: Path, errors: tuple[type[Exception], ...] = ()) -> Iterator
         traceback.clear_frames(error.__traceback__)
         raise
     finally:
+        if held is not None:
+            os.close(held)
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def hold(path: Path) -> int:
+    """Make a new file, locked for as long as the descriptor that is returned stays open."""
+    while True:
+        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        locked = lock(held, wait=True)
+        if path.exists() or not locked:  # else, before it was locked, another process took it for a leftover
+            return held
+        os.close(held)
+
+
+def lock(held: int, wait: bool = False) -> bool:
+    """Lock an open file; False if another process holds it (and it is not to `wait`), or the disk has no locks."""
+    if sys.platform == "win32":
+        return True  # an open file is lock enough
+    import fcntl
+
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes that are dead; those that are being written stay."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            if TEMPORARY.fullmatch(name):
+                with contextlib.suppress(OSError):
+                    remove_if_left(folder / name)
+
+
+def remove_if_left(path: Path) -> None:
+    """Remove a temporary file unless a process holds it, which on Windows forbids that by itself."""
+    if WINDOWS:
+        path.unlink()
+        return
+    held = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        if lock(held):
+            path.unlink()
+    finally:
+        os.close(held)
 
 
 def rename(source: Path, target: Path) -> None:
@@ -61,7 +124,7 @@ def temporary_name(path: Path) -> Path:
 
     The file's name is in it: of what a power cut leaves behind, people see what it was to be.
     """
-    return path.parent / f".{path.name[:60]}.{uuid.uuid4().hex[:8]}.part"
+    return path.parent / f".{path.name[:60]}.mova-{uuid.uuid4().hex[:8]}.part"
 
 
 def reason(error: Exception) -> str:

@@ -25,3 +25,8 @@ def first_names(names: Sequence[str], show: Callable[[str], str] = short) -> str
         shown.append(text)
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
     return ", ".join(shown) + more
+
+
+def printable(text: str) -> str:
+    """Without control characters: what a file says must not command the terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -8,12 +8,13 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import io
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load
 from torch import Tensor
 
 from ..mova import MovaError
 from ..mova.checkpoint.header import read_header
-from ..mova.files import WINDOWS, reason, whole_file
+from ..mova.checkpoint.tensor_file import write_tensors
+from ..mova.files import WINDOWS, reason
 from ..mova.sampling.finite import all_finite
 from .host import finite
 
@@ -122,8 +123,7 @@ class MOVASaveConditioning(io.ComfyNode):
         for tensor in state.values():
             finite.check(tensor, "The conditioning", "encode the text again")
         path = next_path(filename_prefix)
-        with whole_file(path) as temporary:
-            save_file(state, temporary, {FORMAT: plain})
+        write_tensors(path, state, {FORMAT: plain})
         place = path.relative_to(folder_paths.get_output_directory()).as_posix()
         return io.NodeOutput(conditioning, ui={"text": [f"{place} [output]"]})
 

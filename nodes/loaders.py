@@ -13,11 +13,12 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..mova import MovaError, strict_json
+from ..mova import MovaError
 from ..mova.checkpoint.header import read_header
-from ..mova.checkpoint.hub_record import check_one_release
-from ..mova.checkpoint.release import EXPERTS
-from ..mova.checkpoint.weights import PICKLES, open_weights, read_json
+from ..mova.checkpoint.quantised_layers import is_quantised
+from ..mova.checkpoint.release import EXPERTS, JOINT, open_checkpoint
+from ..mova.checkpoint.weights import PICKLES
+from ..mova.model.stored_config import stored_config
 from ..mova.shorten import short
 from . import released
 from .host import notice
@@ -74,12 +75,6 @@ def build_expert(read: Expert, weight_dtype: str, disable_dynamic: bool = False)
         raise MovaError(f"{read.where}: {error}") from error
 
 
-def is_quantised(state: dict[str, Tensor], metadata: dict[str, str]) -> bool:
-    """Whether the host finds its own quantised layers in a file, in one of its three spellings."""
-    marked = "scaled_fp8" in state or any(name.endswith(".comfy_quant") for name in state)
-    return marked or "_quantization_metadata" in metadata
-
-
 def read_file(name: str, expert: str) -> Expert:
     """A file under models/diffusion_models."""
     path = folder_paths.get_full_path_or_raise(released.CATEGORY, name)
@@ -89,51 +84,32 @@ def read_file(name: str, expert: str) -> Expert:
     missing = [key for key in MovaFamily.required_keys if key not in tensors]
     if missing:
         raise MovaError(f"{path} is not a MOVA file (it lacks {missing[0]}); choose an expert of MOVA.")
-    config = config_in(path, metadata)
+    config = stored_config(metadata, path)
     found = config.get("expert", expert)
     if found != expert:
         raise MovaError(
             f"{path} is the {words(found)} expert, chosen as {expert}; choose the {words(expert)} one there "
             "(are the two swapped?)."
         )
-    return Expert(path, comfy.utils.load_torch_file(path), config, metadata)
+    kept = {key: config[key] for key in (*CONFIG_PARTS, "expert") if key in config}
+    return Expert(path, comfy.utils.load_torch_file(path), kept, metadata)
 
 
 def words(expert: str) -> str:
     return expert.replace("_", "-")
 
 
-def config_in(path: str, metadata: dict[str, str]) -> dict[str, Any]:
-    """The configuration in a file's metadata: the host reads it under "transformer", other tools at the top."""
-    fault = f"{path} has a config in its metadata that is not a JSON object with MOVA's settings; convert it again."
-    try:
-        values = strict_json.parse(metadata.get("config", "{}"))
-    except ValueError as error:
-        raise MovaError(fault) from error
-    if not isinstance(values, dict) or not isinstance(inner := values.get("transformer", {}), dict):
-        raise MovaError(fault)
-    values = {**values, **inner}
-    if values.get("expert", "high_noise") not in list(EXPERTS):
-        raise MovaError(f"{path} names an unknown expert in its metadata; convert it again.")
-    return {key: values[key] for key in (*CONFIG_PARTS, "expert") if key in values}
-
-
 def read_folder(folder: Path, expert: str) -> Expert:
     """One expert of a released folder, under the joint names."""
     state: dict[str, Tensor] = {}
-    config: dict[str, Any] = {"expert": expert}
-    places = {part: folder / (EXPERTS[expert] if part == "video_dit" else part) for part in CONFIG_PARTS}
-    files = {}
-    for part, place in places.items():
-        config[part] = read_json(place / "config.json")
-        files[part] = open_weights(place).paths()
-    check_one_release([file for paths in files.values() for file in paths], only_if_proven=True)
-    for part, paths in files.items():
-        prefix = "" if part == "video_dit" else f"{part}."
-        for file in paths:
+    release = open_checkpoint(folder, (EXPERTS[expert], *JOINT), to_run=False)
+    for part, weights in release.weights.items():
+        prefix = f"{part}." if part in JOINT else ""
+        for file in weights.paths():
             # By the host: with dynamic VRAM its tensors know their place in the file, and are read from there right
             # into the device's memory.
             state |= {prefix + name: tensor for name, tensor in comfy.utils.load_torch_file(str(file)).items()}
+    config = {**release.config.to_dict(), "expert": expert}
     return Expert(str(folder), state, config, {"source": folder.resolve().name})  # as conversion names it
 
 

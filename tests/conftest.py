@@ -45,3 +45,41 @@ def photograph() -> Path:
 def copy(tiny_checkpoint, tmp_path):
     """A checkpoint folder whose files may be replaced (not written into: the large ones are links)."""
     return shutil.copytree(tiny_checkpoint, tmp_path / "copy", copy_function=os.link)
+
+
+@pytest.fixture(scope="session")
+def release(tiny_checkpoint, tmp_path_factory):
+    """A small checkpoint with the tokenizer in ComfyUI's form, too. Shared, as tiny_checkpoint."""
+    folder = shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp("release") / "tiny")
+    (folder / "tokenizer" / "spiece.model").write_bytes(b"\n\x0e\n\x05<pad>\x15\x00\x00\x00\x00\x18\x03" * 9)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def converted(release, tmp_path_factory):
+    """What conversion of `release` gives, by dtype."""
+    from mova.convert.run import convert
+
+    made = {}
+
+    def of(dtype):
+        if dtype not in made:
+            made[dtype] = tmp_path_factory.mktemp(dtype)
+            list(convert(release, made[dtype], dtype))
+        return made[dtype]
+
+    return of
+
+
+@pytest.fixture
+def hub(release, monkeypatch):
+    """`release` on a hub, which the hub's library takes for its own."""
+    import huggingface_hub
+    from hub import Hub
+
+    with Hub(release).running() as hub:
+        # What the library makes of HF_ENDPOINT when it is imported.
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield hub

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mova.checkpoint.gguf_file import read_header as read_gguf
+from mova.checkpoint.gguf_file import read_gguf_header as read_gguf
+from mova.checkpoint.guards import check_library_config
 from mova.checkpoint.header import read_header
-from mova.checkpoint.release import check_library_config, read_boundary, read_schedule
+from mova.checkpoint.run_config import read_boundary, read_schedule
 from mova.checkpoint.weights import open_weights, read_json
 from mova.errors import MovaError
 from mova.lora.reading import read_lora

@@ -8,12 +8,12 @@ from damage import INDEX, replace, write
 from sentences import refusal
 
 from mova import AudioVAE, AudioVAEConfig, JointModel, MovaConfig
-from mova.checkpoint.release import is_number, open_checkpoint
+from mova.checkpoint.release import open_checkpoint
 from mova.checkpoint.weights import (
     open_weights,
     read_json,
 )
-from mova.model.config_values import MAX_SIZE
+from mova.model.config_values import MAX_SIZE, is_number
 from mova.sampling.schedule import sigmas
 from mova.tools.tiny import CONFIG
 

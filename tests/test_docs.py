@@ -35,5 +35,7 @@ def test_every_page_is_one_click_from_the_readme():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_a_page_names_are_there(page):
     text = page.read_text(encoding="utf-8")
-    for name in re.findall(r"`((?:mova|nodes|tests|benchmarks|docs|demos|workflows|web)/[\w./-]+\.\w+)`", text):
+    for name in re.findall(
+        r"`((?:authoring|mova|nodes|tests|benchmarks|docs|demos|workflows|web)/[\w./-]+\.\w+)`", text
+    ):
         assert (ROOT / name).exists(), name

@@ -17,6 +17,7 @@ from test_command_line import ROOT
 from mova import JointModel, MovaConfig, MovaError
 from mova.__main__ import main
 from mova.checkpoint import gguf_file
+from mova.checkpoint.formats import GGUF
 from mova.checkpoint.header import TensorInfo
 from mova.checkpoint.weights import Weights, open_weights
 from mova.model.config import RELEASED
@@ -71,7 +72,7 @@ def test_a_file_holds_the_weights_within_its_type_s_error(source, tmp_path, type
 
 
 def test_only_matrices_of_blocks_and_bridge_are_quantised(example):
-    tensors, _ = gguf_file.read_header(example)
+    tensors, _ = gguf_file.read_gguf_header(example)
     kinds = {name: info.dtype for name, info in tensors.items()}
     for name in ("blocks.2.ffn.0", "audio_dit.blocks.0.cross_attn.k"):
         assert kinds[f"{name}.weight"] == "Q8_0" and kinds[f"{name}.bias"] == "F32"
@@ -93,13 +94,13 @@ def test_only_matrices_of_blocks_and_bridge_are_quantised(example):
 def test_header_and_size_are_as_announced(source, tmp_path, type_name):
     path = written(tmp_path / "x.gguf", source, type_name)
     assert path.stat().st_size == gguf_file.file_size(source.tensors, METADATA, type_name)
-    tensors, metadata = gguf_file.read_header(path)
+    tensors, metadata = gguf_file.read_gguf_header(path)
     assert {name: info.shape for name, info in tensors.items()} == source.shapes()
     assert metadata.items() >= METADATA.items()
     assert metadata["general.architecture"] == "wan"  # or the community's loader refuses the file
     assert int(metadata["general.quantization_version"]) == gguf.GGML_QUANT_VERSION
     kind = gguf.LlamaFileType(int(metadata["general.file_type"])).name
-    assert kind == f"MOSTLY_{gguf_file.TYPES[type_name]}"
+    assert kind == f"MOSTLY_{GGUF[type_name].type_name}"
 
 
 def released() -> Weights:
@@ -135,7 +136,7 @@ def test_other_floats_are_taken_and_quantised_weights_are_not(tmp_path):
     state = {f"blocks.0.{name}.weight": torch.randn(4, 64) for name in ("q", "k", "v")}
     save_file({**state, "head.head.weight": torch.randn(4, 64).double()}, tmp_path / "f.safetensors")
     write_gguf(tmp_path / "f.gguf", open_weights(tmp_path / "f.safetensors"), {}, "gguf_bf16")
-    tensors, _ = gguf_file.read_header(tmp_path / "f.gguf")
+    tensors, _ = gguf_file.read_gguf_header(tmp_path / "f.gguf")
     assert {name: info.dtype for name, info in tensors.items()} == {
         **dict.fromkeys(state, "BF16"),
         "head.head.weight": "F32",
@@ -151,7 +152,10 @@ def test_other_floats_are_taken_and_quantised_weights_are_not(tmp_path):
 
 def test_a_missing_package_is_told_with_the_way_to_install_it(source, example, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
-    for action in (lambda: written(tmp_path / "x.gguf", source, "gguf_q8_0"), lambda: gguf_file.read_header(example)):
+    for action in (
+        lambda: written(tmp_path / "x.gguf", source, "gguf_q8_0"),
+        lambda: gguf_file.read_gguf_header(example),
+    ):
         with pytest.raises(MovaError, match=r"; run .+ -m pip install gguf$"):
             action()
     assert not list(tmp_path.iterdir())
@@ -184,7 +188,7 @@ except MovaError as error:
 
 
 def told(path) -> str:
-    message = refusal(gguf_file.read_header, path)
+    message = refusal(gguf_file.read_gguf_header, path)
     assert message.startswith(str(path))
     return message.removeprefix(str(path))
 
@@ -231,7 +235,7 @@ def test_convert_writes_both_experts_under_the_names_people_look_for(tiny_checkp
     parts = ["--parts", "high_noise,low_noise", "--name", "MOVA"]
     assert main(["convert", str(tiny_checkpoint), str(tmp_path), "--dtype", "gguf_q8_0", *parts]) == 0
     for expert in ("high_noise", "low_noise"):
-        tensors, metadata = gguf_file.read_header(tmp_path / f"diffusion_models/MOVA_{expert}_Q8_0.gguf")
+        tensors, metadata = gguf_file.read_gguf_header(tmp_path / f"diffusion_models/MOVA_{expert}_Q8_0.gguf")
         shapes = {name: info.shape for name, info in tensors.items()}
         assert MovaConfig.from_file(shapes, metadata) == MovaConfig.from_shapes(shapes) == tiny.CONFIG
         assert json.loads(metadata["config"])["transformer"]["expert"] == expert

@@ -1,12 +1,11 @@
 """Two releases in one folder: what the hub's own client leaves beside its files tells them apart."""
 
-import json
 import os
 import re
 import shutil
 
 import pytest
-from hub import Handler, Hub
+from hub import Hub, SnapshotHandler
 from huggingface_hub import _local_folder, snapshot_download
 from sentences import refusal
 
@@ -19,32 +18,6 @@ from mova.tools.tiny import write_tiny
 ONE, TWO = (f"video_dit/diffusion_pytorch_model-0000{n}-of-00002.safetensors" for n in (1, 2))
 AUDIO = "audio_dit/diffusion_pytorch_model.safetensors"
 COMMITS = {"MOVA-360p": "a" * 40, "MOVA-720p": "b" * 40}
-
-
-class SnapshotHandler(Handler):
-    """What snapshot_download asks for besides: the list of a commit's files, and files without their content."""
-
-    def do_GET(self) -> None:
-        hub = self.hub
-        if not re.match(rf"/api/models/{hub.repository}/tree/{hub.commit}", self.path):
-            return super().do_GET()
-        files = []
-        for name in hub.names:
-            size, sha256 = hub.size(name), hub.hashes[name]
-            lfs = {"oid": sha256, "size": size, "pointerSize": 130} if name.endswith(".safetensors") else None
-            files.append({"type": "file", "path": name, "size": size, "oid": sha256[:40], "lfs": lfs})
-        self.answer(200, json.dumps(files).encode(), {"Content-Type": "application/json"})
-
-    def do_HEAD(self) -> None:
-        hub, name = self.hub, self.path.split("/resolve/")[1].split("/", 1)[1]
-        if name in hub.silent:
-            return self.send_error(500)
-        size = hub.size(name)
-        headers = {"ETag": f'"{hub.hashes[name]}"', "X-Repo-Commit": hub.commit, "Content-Length": str(size)}
-        self.send_response(200)
-        for key, value in headers.items():
-            self.send_header(key, value)
-        self.end_headers()
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,10 @@ from mova import JointModel
 from mova.__main__ import main
 from mova.arguments import lora
 from mova.checkpoint.release import open_checkpoint
-from mova.clip.pipeline import Request, generate, load_expert, load_shared
+from mova.clip.denoise import load_expert, load_shared
+from mova.clip.pipeline import generate
 from mova.clip.reading import read_clip_info
+from mova.clip.request import Request
 from mova.clip.runtime import Runtime
 from mova.lora.merge import merged
 from mova.lora.plan import LoraChoice, plan

@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 
 from mova import Cancelled, MovaError
 from mova.checkpoint.release import EXPERT_FOLDERS, open_checkpoint
-from mova.clip import pipeline
-from mova.clip.pipeline import Request, decode_audio, decode_video, encode_images, encode_prompts, generate
-from mova.clip.runtime import Runtime, begin, device_and_dtype, layers_for
+from mova.clip import denoise
+from mova.clip.pipeline import decode_audio, decode_video, encode_images, encode_prompts, generate
+from mova.clip.request import Request, settings_of
+from mova.clip.runtime import Runtime
 from mova.model import attention, text, video_vae
-from mova.model.kernels import LOW_MEMORY
 from mova.sampling.guidance import Guidance
 
 SMALL = Request("A rocket lifts off", width=32, height=32, frames=5, steps=4)
@@ -121,7 +121,7 @@ def test_an_expert_without_steps_is_not_loaded(checkpoint, boundary, used):
 
 
 def test_only_one_expert_is_in_memory_at_a_time(checkpoint, monkeypatch):
-    load, high = pipeline.load_expert, []
+    load, high = denoise.load_expert, []
     alive = []
 
     def load_expert(model, checkpoint, runtime, part, *loras):
@@ -131,7 +131,7 @@ def test_only_one_expert_is_in_memory_at_a_time(checkpoint, monkeypatch):
         gc.collect()
         alive.append(sum(ref() is not None for ref in high))
 
-    monkeypatch.setattr(pipeline, "load_expert", load_expert)
+    monkeypatch.setattr(denoise, "load_expert", load_expert)
     parts = []
     generate(checkpoint, SMALL, dataclasses.replace(FLOAT, part=lambda name: parts.append(name)))
     assert alive[0] == len(high) > 0
@@ -254,67 +254,26 @@ def test_a_device_without_room_is_told(checkpoint):
         generate(checkpoint, dataclasses.replace(SMALL, frames=4 * 10**11 + 1), FLOAT)
 
 
-def test_automatic_choice_passes_over_a_gpu_that_cannot_be_used(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)
-    empty = torch.empty
-
-    def without_mps(*size, device, **options):
-        if device == "mps":
-            raise RuntimeError("MPS backend out of memory")
-        return empty(*size, device=device, **options)
-
-    monkeypatch.setattr("torch.empty", without_mps)
-    assert device_and_dtype("auto", "bf16") == (torch.device("cpu"), torch.bfloat16)
-    with pytest.raises(MovaError, match=r"'mps' cannot be used here in fp32 \(MPS .*\); choose auto or cpu\.$"):
-        device_and_dtype("mps", "fp32")
-
-
-@pytest.mark.parametrize("device", ["cuda", "cuda:99", "mps", "warp"])
-def test_a_device_that_is_not_there_is_refused_with_what_to_choose(monkeypatch, device):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    told = f"'{device}' cannot be used: this PyTorch ({torch.__version__}) sees no such device; choose auto or cpu, or"
-    with pytest.raises(MovaError, match=re.escape(told)):
-        device_and_dtype(device, "bf16")
-
-
 def test_settings_name_all_that_a_clip_was_made_with(checkpoint):
-    settings = pipeline.settings_of(checkpoint, SMALL, FLOAT)
+    settings = settings_of(checkpoint, SMALL, FLOAT)
     assert settings["video_shift"] == settings["audio_shift"] == 5.0 and settings["boundary"] == 0.9
     assert settings["checkpoint"] == Path(checkpoint.root).name and settings["image"] is False
     assert settings["tiled_vae"] is False and settings["torch"] == torch.__version__
-    tiled = pipeline.settings_of(checkpoint, SMALL, dataclasses.replace(FLOAT, tiled_vae=True))
+    tiled = settings_of(checkpoint, SMALL, dataclasses.replace(FLOAT, tiled_vae=True))
     assert tiled["tiled_vae"] is True
 
 
 def test_the_version_in_a_clip_is_the_pack_s(checkpoint):
     project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-    version = pipeline.settings_of(checkpoint, SMALL, FLOAT)["mova"]
+    version = settings_of(checkpoint, SMALL, FLOAT)["mova"]
     assert f'\nversion = "{version}"\n' in project
-
-
-@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
-def test_memory_goes_back_to_whatever_device_it_is_of(kind, monkeypatch):
-    given_back = []
-    for name in ("cuda", "mps", "xpu"):
-        monkeypatch.setattr(getattr(torch, name), "empty_cache", lambda name=name: given_back.append(name))
-    begin(Runtime(torch.device(kind)), "the next part")
-    assert given_back == [kind]
-
-
-def test_what_is_asked_for_is_how_the_model_works():
-    usual, low = (layers_for(Runtime(torch.device("cpu"), low_memory=asked))[1] for asked in (False, True))
-    assert low.attention is usual.attention and low.norm_and_rotate_ is usual.norm_and_rotate_
-    assert (low.value_blocks, low.mlp_blocks) == (LOW_MEMORY.value_blocks, LOW_MEMORY.mlp_blocks)
-    assert low.mlp_blocks > usual.mlp_blocks == 1
 
 
 def test_a_clip_is_the_same_in_low_memory_and_says_how_it_was_made(checkpoint, plain, monkeypatch):
     monkeypatch.setattr(attention, "LONG", 0)  # or a clip this small would be done at once
     runtime = dataclasses.replace(FLOAT, low_memory=True)
     assert all(error(b, a) < 1e-4 for a, b in zip(plain, latents(checkpoint, runtime), strict=True))
-    kept = pipeline.settings_of(checkpoint, SMALL, runtime)
+    kept = settings_of(checkpoint, SMALL, runtime)
     assert kept["low_memory"] is True and kept["elementwise"] == "torch"
 
 

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from mova import MovaError
 from mova.checkpoint import quantize
+from mova.checkpoint.formats import QUANTISED
 from mova.checkpoint.header import DTYPE_BITS, TensorInfo
-from mova.checkpoint.release import EXPERTS, JOINT
+from mova.checkpoint.release import EXPERTS, Checkpoint
+from mova.checkpoint.run_config import ScheduleConfig
 from mova.checkpoint.weights import Weights
 from mova.convert.parts import expert_target
 from mova.convert.safetensors_writer import file_size
@@ -24,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 MANIFEST = json.loads((FIXTURES / "checkpoint_manifest.json").read_text())["tensors"]
 PART = "high_noise"
 LAYER = "blocks.7.ffn.0.weight"
-FORMATS = list(quantize.FORMATS)
+FORMATS = list(QUANTISED)
 STORED = {torch.uint8: "U8", torch.int8: "I8", torch.float8_e4m3fn: "F8_E4M3", torch.float32: "F32"}
 
 
@@ -163,12 +165,13 @@ def test_encoding_takes_little_memory_beside_the_matrix():
     script = """
 import resource, torch
 from mova.checkpoint import quantize
+from mova.checkpoint.formats import QUANTISED
 w = torch.randn(8192, 8192).bfloat16()
 quantize.encode("nvfp4", "blocks.0.ffn.0.weight", w[:256], "high_noise")
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 held = torch.empty(2**28, dtype=torch.uint8).fill_(1); del held  # the peak of making w lies below this
 before = peak()
-for name in quantize.FORMATS:
+for name in QUANTISED:
     quantize.encode(name, "blocks.0.ffn.0.weight", w, "high_noise")
 print(peak() - before)
 """
@@ -183,10 +186,9 @@ def sizes(format_name):
         part: Weights(part, {name: TensorInfo("BF16", tuple(shape)) for name, shape in tensors.items()}, {}, {})
         for part, tensors in MANIFEST.items()
     }
-    files = []
-    for part, folder in EXPERTS.items():
-        weights = {folder: held["video_dit"], **{name: held[name] for name in JOINT}}  # both experts have one shape
-        files.append(file_size(expert_target(part, RELEASED, weights, "MOVA-360p", "MOVA-360p", format_name)))
+    held["video_dit_2"] = held["video_dit"]  # both experts have one shape
+    release = Checkpoint(Path("MOVA-360p"), {}, RELEASED, None, ScheduleConfig(), 0.9, held)
+    files = [file_size(expert_target(release, part, "MOVA-360p", format_name)) for part in EXPERTS]
     return sum(math.prod(shape) * DTYPE_BITS[dtype] // 8 for dtype, shape in stored), *files
 
 
@@ -201,5 +203,5 @@ def test_the_documented_sizes_are_those_of_the_code(format_name):
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_each_format_is_documented(format_name):
     text = (ROOT / "docs" / "quantization.md").read_text(encoding="utf-8")
-    chosen = quantize.FORMATS[format_name]
+    chosen = QUANTISED[format_name]
     assert f"| `{format_name}` | `{chosen.host_name}` | v{chosen.since} |" in text

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+HERE = ("authoring", "benchmarks", "demos", "mova", "nodes", "tests")
 FILES = sorted(file for folder in ("mova", "nodes") for file in (ROOT / folder).rglob("*.py"))
 # From the ground up: a room imports from those before it, and from itself.
 FLOORS = [
@@ -88,6 +89,14 @@ def test_mova_imports_nothing_of_the_host_and_itself_by_relative_names_only():
 
 @pytest.mark.parametrize("file", FILES, ids=module_of)
 def test_a_file_is_about_one_thing(file):
-    text = file.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 300
-    assert ast.get_docstring(ast.parse(text)), "it says at its head what it is for"
+    assert ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))), "it says at its head what it is for"
+
+
+def test_no_file_is_long():
+    files = [file for folder in HERE for file in (ROOT / folder).rglob("*.py")]
+    assert [file for file in files if len(file.read_text(encoding="utf-8").splitlines()) > 300] == []
+
+
+def test_what_ships_as_workflows_is_data():
+    kinds = {path.suffix for path in (ROOT / "workflows").rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    assert kinds == {".json", ".jpg"}

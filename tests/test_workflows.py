@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from workflows.canvas import PACK
-from workflows.card import CARDS
-from workflows.pages import HUB, WORKFLOWS
-from workflows.to_api import NOTES, to_api
+from authoring.canvas import PACK
+from authoring.card import CARDS
+from authoring.pages import WORKFLOWS
+from authoring.steps import HUB
+from authoring.to_api import NOTES, to_api
 
 ROOT = Path(__file__).parents[1]
 NAMES = [describe.__name__ for describe in WORKFLOWS]

@@ -21,22 +21,13 @@ from torch import Tensor
 from ..errors import MovaError, first_line, install_command
 from ..files import whole_file
 from ..shorten import short
+from .formats import GGUF
 from .header import FLOATS, TensorInfo, broken, check_is_file, impostor, unreadable
 
 ARCHITECTURE = "wan"
-# The names to choose from, and how files of that type are called. K-quants are not among them: the package reads them,
-# but cannot make them.
-TYPES = {
-    "gguf_bf16": "BF16",
-    "gguf_q8_0": "Q8_0",
-    "gguf_q5_1": "Q5_1",
-    "gguf_q5_0": "Q5_0",
-    "gguf_q4_1": "Q4_1",
-    "gguf_q4_0": "Q4_0",
-}
 # Embeddings and heads run once a step and are few: they keep the precision they have, as in the files people know.
 KEPT = {"text_embedding", "time_embedding", "time_projection", "head"}
-AT_ONCE = 1 << 18  # weights quantised at a time
+CHUNK = 1 << 18  # weights quantised at a time
 ALIGNMENT = 32  # of each tensor's data, unless a file says otherwise
 
 
@@ -58,14 +49,14 @@ def type_of(name: str, info: TensorInfo, type_name: str) -> str:
     convolutions) is in float32, which holds bf16 and fp16 exactly. Rows that do not split into blocks stay as they
     are. Raises MovaError for a type that is unknown, and for weights that are quantised already.
     """
-    if type_name not in TYPES:
-        raise MovaError(f"There is no GGUF type called {type_name!r}; choose one of {', '.join(TYPES)}.")
+    if type_name not in GGUF:
+        raise MovaError(f"There is no GGUF type called {type_name!r}; choose one of {', '.join(GGUF)}.")
     if info.dtype not in FLOATS:
         raise MovaError(
             f"{short(name)} is stored as {info.dtype}, and GGUF files are made of bf16, fp16 or fp32 weights; "
             "convert from the bf16 file, or the released folder."
         )
-    gguf, wanted = library(), TYPES[type_name]
+    gguf, wanted = library(), GGUF[type_name].type_name
     if len(info.shape) != 2:
         return "F32"
     block, _ = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[wanted]]
@@ -118,7 +109,7 @@ def write(
         writer = gguf.GGUFWriter(temporary, ARCHITECTURE)
         with contextlib.closing(writer):
             writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-            writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{TYPES[type_name]}"])
+            writer.add_file_type(gguf.LlamaFileType[f"MOSTLY_{GGUF[type_name].type_name}"])
             for key, value in metadata.items():
                 writer.add_string(key, value)
             for (name, info), kind in zip(infos.items(), stored, strict=True):
@@ -142,7 +133,7 @@ def encoded(tensor: Tensor, stored: str) -> Any:
     if stored == "F16" and tensor.dtype == torch.float16:
         return tensor.contiguous().numpy()
     # Some rows at a time, on all processors: the package works on one, and makes arrays several times as large.
-    rows = tensor.split(max(1, AT_ONCE // tensor[0].numel())) if tensor.ndim == 2 else [tensor]
+    rows = tensor.split(max(1, CHUNK // tensor[0].numel())) if tensor.ndim == 2 else [tensor]
 
     def quantised(part: Tensor) -> Any:
         return gguf.quants.quantize(part.float().contiguous().numpy(), gguf.GGMLQuantizationType[stored])
@@ -151,7 +142,7 @@ def encoded(tensor: Tensor, stored: str) -> Any:
         return np.concatenate(list(pool.map(quantised, rows)))
 
 
-def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+def read_gguf_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
     """Names, types ("Q8_0") and shapes of the tensors in a GGUF file, and its metadata as strings (lists left out).
 
     The file is mapped, not read. Raises MovaError if it is not there, is no GGUF file, or is not whole.

@@ -13,52 +13,9 @@ import torch
 from torch import Tensor
 
 from ..errors import MovaError
-from . import formats
-from .formats import Format
-
-FORMATS = {
-    "fp8_e4m3_scaled": Format(
-        "8-bit floats with one scale a matrix: multiplied in fp8 from Ada on, else expanded layer by layer",
-        "0.26.0",
-        "float8_e4m3fn",
-        formats.fp8_sizes,
-        formats.fp8_encode,
-        formats.fp8_decode,
-        divisors=(16, 16),  # of the fp8 matrix units
-        error=16 / 448,
-    ),
-    "mxfp8": Format(
-        "8-bit floats with a scale for each 32 weights: the closest; multiplied in fp8 from Blackwell on",
-        "0.26.0",
-        "mxfp8",
-        formats.mxfp8_sizes,
-        formats.mxfp8_encode,
-        formats.mxfp8_decode,
-        divisors=(32, 32),
-        error=1 / 16,
-    ),
-    "nvfp4": Format(
-        "4-bit floats with a scale for each 16 weights: the smallest; multiplied in fp4 from Blackwell on",
-        "0.26.0",
-        "nvfp4",
-        formats.nvfp4_sizes,
-        formats.nvfp4_encode,
-        formats.nvfp4_decode,
-        divisors=(16, 16),
-        error=1.0625 / 6,
-    ),
-    "int8": Format(
-        "8-bit integers on rotated inputs, one scale a row: multiplied in int8 from Turing on; ffn.2 is in fp8",
-        "0.28.0",
-        "int8_tensorwise",
-        formats.int8_sizes,
-        formats.int8_rotated_encode,
-        formats.int8_rotated_decode,
-        divisors=(8, formats.ROTATION),
-        error=0.5 / 127 * formats.ROTATION**0.5,
-        settings=(("convrot", True), ("convrot_groupsize", formats.ROTATION)),
-    ),
-}
+from .encodings import absmax
+from .formats import QUANTISED, Quantised
+from .quantised_layers import METADATA
 
 QUANTISED_PARTS = ("high_noise", "low_noise", "text_encoder")
 LAYERS = {
@@ -94,7 +51,7 @@ def encode(format_name: str, tensor_name: str, tensor: Tensor, part: str) -> dic
     chosen = format_of(format_name, tensor_name)
     if not is_quantised(chosen, tensor_name, tuple(tensor.shape), part):
         return {tensor_name: tensor.bfloat16()}
-    if not torch.isfinite(formats.absmax(tensor)):
+    if not torch.isfinite(absmax(tensor)):
         raise MovaError(f"{tensor_name} holds weights that are not finite numbers; download the checkpoint again.")
     return {tensor_name + suffix: stored for suffix, stored in chosen.encode(tensor).items()}
 
@@ -115,7 +72,7 @@ def metadata(format_name: str, shapes: Mapping[str, tuple[int, ...]], part: str)
         for name, shape in shapes.items()
         if is_quantised(chosen := format_of(format_name, name), name, shape, part)
     }
-    return {"_quantization_metadata": json.dumps({"format_version": "1.0", "layers": layers})}
+    return {METADATA: json.dumps({"format_version": "1.0", "layers": layers})}
 
 
 def error_bound(format_name: str) -> float:
@@ -123,18 +80,20 @@ def error_bound(format_name: str) -> float:
     return find(format_name).error
 
 
-def find(format_name: str) -> Format:
-    if format_name not in FORMATS:
-        raise MovaError(f"There is no format called {format_name!r}; choose one of {', '.join(FORMATS)}.")
-    return FORMATS[format_name]
+def find(format_name: str) -> Quantised:
+    if format_name not in QUANTISED:
+        raise MovaError(f"There is no format called {format_name!r}; choose one of {', '.join(QUANTISED)}.")
+    return QUANTISED[format_name]
 
 
-def format_of(format_name: str, tensor_name: str) -> Format:
+def format_of(format_name: str, tensor_name: str) -> Quantised:
     """How a file of that format stores this tensor, if it quantises it."""
-    return FORMATS["fp8_e4m3_scaled"] if format_name == "int8" and IN_FP8.fullmatch(tensor_name) else find(format_name)
+    return (
+        QUANTISED["fp8_e4m3_scaled"] if format_name == "int8" and IN_FP8.fullmatch(tensor_name) else find(format_name)
+    )
 
 
-def is_quantised(chosen: Format, tensor_name: str, shape: tuple[int, ...], part: str) -> bool:
+def is_quantised(chosen: Quantised, tensor_name: str, shape: tuple[int, ...], part: str) -> bool:
     """Whether a tensor is a layer's matrix whose sides the format can divide into its blocks."""
     if part not in QUANTISED_PARTS:
         raise MovaError(f"There is no part called {part!r}; choose one of {', '.join(QUANTISED_PARTS)}.")

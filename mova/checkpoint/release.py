@@ -2,8 +2,7 @@
 
 import os
 import re
-import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,36 +11,25 @@ from ..errors import MovaError
 from ..model import text, video_vae
 from ..model.audio_vae import WEIGHT_NORM, AudioVAE
 from ..model.config import AudioVAEConfig, MovaConfig
-from ..model.config_values import MAX_LAYERS
 from ..model.joint import JointModel
 from ..model.presets import DEFAULT
 from ..model.shapes import expected_shapes
-from ..sampling.schedule import MAX_SHIFT, is_boundary
 from ..shorten import short
+from .guards import check_library_config, refuse_foreign
 from .header import FLOATS, TensorInfo, broken, unreadable
 from .hub_record import check_one_release
+from .run_config import ScheduleConfig, read_boundary, read_schedule
+from .tokenizer_guard import check_tokenizer_files
+from .unfinished import DOWNLOADS, unfinished
 from .weights import Weights, check_tensors, open_weights, read_json
 
 EXPERTS = {"high_noise": "video_dit", "low_noise": "video_dit_2"}  # the folder of each
 EXPERT_FOLDERS = tuple(EXPERTS.values())
 JOINT = ("audio_dit", "dual_tower_bridge")  # what both experts share
 FOLDERS = (*EXPERT_FOLDERS, *JOINT, "audio_vae", "video_vae", "text_encoder")
-MAX_NUMBER = 2**20  # in what another library reads; the largest in a release is the vocabulary, 2^18
 LIBRARY_PARTS = {"text_encoder": text, "video_vae": video_vae}  # built by another library
+EMBEDDING = "encoder.embed_tokens.weight"  # the same tensor as shared.weight; a text encoder's files hold one or both
 F8 = {"F8_E4M3", "F8_E5M2"}  # the Linear layers' weights are cast up from them as they are read
-# By these, transformers would fetch or run code of others, or expect weights in another format.
-FOREIGN = ("attn_implementation", "_attn_implementation", "auto_map", "quantization_config")
-# Where the model hub's client keeps files until they are whole.
-DOWNLOADS = ".cache/huggingface/download"
-
-
-@dataclass(frozen=True)
-class ScheduleConfig:
-    """The released schedule's settings."""
-
-    shift: float = DEFAULT.shift
-    sigma_min: float = 0.0
-    extra_one_step: bool = True
 
 
 @dataclass(frozen=True)
@@ -49,65 +37,63 @@ class Checkpoint:
     """A checked folder, or the parts of it that were asked for. The weights are still on disk."""
 
     root: Path
-    joint: MovaConfig | None  # None if it was opened without experts, audio tower and bridge
-    sound: AudioVAEConfig | None  # None if it was opened without the audio VAE
-    schedule: ScheduleConfig  # the released values if it was opened without experts
+    configs: dict[str, dict[str, Any]]  # the config.json of each part that was read
+    joint_config: MovaConfig | None  # None if it was opened without experts, audio tower and bridge
+    audio_config: AudioVAEConfig | None  # None if it was opened without the audio VAE
+    schedule: ScheduleConfig  # the released values if it was opened without experts, or not to run
     boundary: float
     weights: dict[str, Weights]
 
     @property
     def config(self) -> MovaConfig:
         """Sizes of the joint model. Raises MovaError if none of its parts was opened."""
-        if self.joint is None:
+        if self.joint_config is None:
             raise MovaError(f"{self.root} was opened without its experts; open video_dit, audio_dit and the bridge.")
-        return self.joint
+        return self.joint_config
 
     @property
     def audio_vae(self) -> AudioVAEConfig:
         """Sizes of the audio VAE. Raises MovaError if it was not opened."""
-        if self.sound is None:
+        if self.audio_config is None:
             raise MovaError(f"{self.root} was opened without its audio VAE; open audio_vae too.")
-        return self.sound
+        return self.audio_config
 
 
-def open_checkpoint(root: Path, parts: Collection[str] = FOLDERS) -> Checkpoint:
+def open_checkpoint(
+    root: Path,
+    parts: Collection[str] = FOLDERS,
+    opened: Callable[[Path], Weights] = open_weights,
+    to_run: bool = True,
+) -> Checkpoint:
     """Read the configurations and the headers of the weights of `parts`, and check that they belong together.
 
-    Any of the experts, the audio tower and the bridge needs the config.json of one expert and of both others; an expert
-    needs the schedule too, the text encoder the tokenizer. Raises MovaError, naming the part, if one is missing or
-    damaged, or if a tensor is missing, extra or misshapen.
+    The one door to a release: whoever generates, converts, downloads, describes or loads comes in here. Any of the
+    experts, the audio tower and the bridge needs the config.json of one expert and of both others; `to_run` an expert
+    needs the schedule too, the text encoder the tokenizer. `opened` reads the headers in a part's folder, wherever its
+    weights are. Raises MovaError, naming the part, if one is missing or damaged, or if a tensor is missing, extra or
+    misshapen.
     """
     root = Path(root)
     try:
-        return open_parts(root, parts)
+        return open_parts(root, parts, opened, to_run)
     except MovaError as error:
-        unfinished = sum(name.endswith(".incomplete") for *_, names in os.walk(root / DOWNLOADS) for name in names)
-        if not unfinished:
+        arriving = unfinished(root)
+        if not arriving:
             raise
-        hint = f"its download is not finished ({unfinished} files in {DOWNLOADS} are incomplete), start it again"
+        hint = f"its download is not finished ({len(arriving)} files in {DOWNLOADS} are incomplete), start it again"
         raise MovaError(f"{str(error).removesuffix('.')}; {hint}.") from error
 
 
-def open_parts(root: Path, parts: Collection[str]) -> Checkpoint:
-    if not os.path.isdir(root):
-        name = root.as_posix()
-        on_hub = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) and not os.path.lexists(root)
-        hint = f" (`hf download {name} --local-dir {root.name}` gets one)" if on_hub else ""
-        raise MovaError(
-            f"{root} is not a folder; give the folder that holds model_index.json and the model's parts{hint}."
-        )
-    try:
-        os.listdir(root)
-    except OSError as error:
-        raise unreadable(root, error) from error
+def open_parts(root: Path, parts: Collection[str], opened: Callable[[Path], Weights], to_run: bool) -> Checkpoint:
+    check_is_folder(root)
     experts = [part for part in EXPERT_FOLDERS if part in parts]
     needed = set(parts)
     if needed.intersection((*EXPERT_FOLDERS, *JOINT)):
         experts = experts or [EXPERT_FOLDERS[0]]
         needed |= {*JOINT, *experts}
-    folders = [part for part in FOLDERS if part in needed]
-    scheduled = any(part in EXPERT_FOLDERS for part in parts)
-    folders += ["tokenizer"] * ("text_encoder" in needed) + ["scheduler"] * scheduled
+    scheduled = to_run and any(part in EXPERT_FOLDERS for part in parts)
+    tokenizer = ["tokenizer"] * (to_run and "text_encoder" in needed)
+    folders = [*(part for part in FOLDERS if part in needed), *tokenizer, *["scheduler"] * scheduled]
     missing = [name for name in folders if not os.path.isdir(root / name)]
     if missing:
         plural = "s" if len(missing) > 1 else ""
@@ -120,23 +106,33 @@ def open_parts(root: Path, parts: Collection[str]) -> Checkpoint:
         )
     checkpoint = Checkpoint(
         root,
+        configs,
         models[0] if models else None,
         AudioVAEConfig.from_dict(configs["audio_vae"]) if "audio_vae" in needed else None,
         read_schedule(root / "scheduler" / "scheduler_config.json") if scheduled else ScheduleConfig(),
         read_boundary(root / "model_index.json") if scheduled else DEFAULT.boundary,
-        {part: open_weights(root / part) for part in FOLDERS if part in parts},
+        {part: opened(root / part) for part in FOLDERS if part in parts},
     )
-    joint = expected_shapes(JointModel(checkpoint.joint, device="meta")) if checkpoint.joint else {}
-    for part, weights in checkpoint.weights.items():
-        found, optional = weights.tensors, set[str]()
-        if part == "audio_vae":
-            found = plain_infos(found)
-        if part == "text_encoder":
-            optional = {"encoder.embed_tokens.weight"}  # the same tensor as shared.weight; files hold one or both
-        check_tensors(found, expected_tensors(checkpoint, part, joint, configs[part]), weights.where, optional)
-        check_dtypes(weights, FLOATS | F8 if part in (*EXPERT_FOLDERS, *JOINT) else FLOATS)
+    check_weights(checkpoint)
     check_fit(checkpoint)
+    if tokenizer:
+        check_tokenizer(checkpoint)
     return checkpoint
+
+
+def check_is_folder(root: Path) -> None:
+    """Raise MovaError unless there is a folder that can be looked into."""
+    if not os.path.isdir(root):
+        name = root.as_posix()
+        on_hub = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) and not os.path.lexists(root)
+        hint = f" (`hf download {name} --local-dir {root.name}` gets one)" if on_hub else ""
+        raise MovaError(
+            f"{root} is not a folder; give the folder that holds model_index.json and the model's parts{hint}."
+        )
+    try:
+        os.listdir(root)
+    except OSError as error:
+        raise unreadable(root, error) from error
 
 
 def read_configs(root: Path, parts: Collection[str]) -> dict[str, dict[str, Any]]:
@@ -153,34 +149,56 @@ def read_configs(root: Path, parts: Collection[str]) -> dict[str, dict[str, Any]
     return configs
 
 
+def check_weights(checkpoint: Checkpoint) -> None:
+    """Raise MovaError unless each part's tensors have the names, shapes and kinds that its config.json says."""
+    model = checkpoint.joint_config
+    joint = expected_shapes(JointModel(model, device="meta")) if model else {}
+    for part, weights in checkpoint.weights.items():
+        found, optional = weights.tensors, set[str]()
+        if part == "audio_vae":
+            found = plain_infos(found)
+        if part == "text_encoder":
+            optional = {EMBEDDING}
+        check_tensors(found, expected_tensors(checkpoint, part, joint), weights.where, optional)
+        check_dtypes(weights, FLOATS | F8 if part in (*EXPERT_FOLDERS, *JOINT) else FLOATS)
+
+
 def check_fit(checkpoint: Checkpoint) -> None:
     """Raise MovaError if a part is whole but of another model: the sizes at which the parts meet must agree, and what
     was trained together must not be proven to be of two releases.
     """
-    root, weights, joint, sound = checkpoint.root, checkpoint.weights, checkpoint.joint, checkpoint.sound
+    root, weights, joint, audio_vae = (
+        checkpoint.root, checkpoint.weights, checkpoint.joint_config, checkpoint.audio_config,
+    )  # fmt: skip
     trained_together = [path for part in (*EXPERT_FOLDERS, *JOINT) if part in weights for path in weights[part].paths()]
     check_one_release(trained_together, only_if_proven=True)
     sizes = {}
     if joint:
         video = joint.video_dit
         sizes["input channels of video_dit"] = (video.in_dim, 2 * video.out_dim + 4)  # noise, mask and condition
-    if joint and sound:
-        sizes["latent channels of audio_vae"] = (sound.latent_dim, joint.audio_dit.out_dim)
+    if joint and audio_vae:
+        sizes["latent channels of audio_vae"] = (audio_vae.latent_dim, joint.audio_dit.out_dim)
     if joint and "video_vae" in weights:
         channels = weights["video_vae"].tensors["post_quant_conv.weight"].shape[0]
         sizes["latent channels of video_vae"] = (channels, joint.video_dit.out_dim)
-    if "text_encoder" in weights:
-        words, width = weights["text_encoder"].tensors["shared.weight"].shape
-        if joint:
-            sizes["width of text_encoder"] = (width, joint.video_dit.text_dim)
-        known = len(text.load_tokenizer(root / "tokenizer"))  # small, and its faults show only so
-        if known > words:
-            raise MovaError(
-                f"{root}: tokenizer knows {known} words and text_encoder only {words}; take both from one release."
-            )
+    if joint and "text_encoder" in weights:
+        width = weights["text_encoder"].tensors["shared.weight"].shape[1]
+        sizes["width of text_encoder"] = (width, joint.video_dit.text_dim)
     for what, (found, wanted) in sizes.items():
         if found != wanted:
             raise MovaError(f"{root}: the {what} should be {wanted}, not {found}; take all parts from one release.")
+
+
+def check_tokenizer(checkpoint: Checkpoint) -> None:
+    """Raise MovaError for a damaged tokenizer, or one that knows more words than the text encoder."""
+    check_tokenizer_files(checkpoint.root / "tokenizer")
+    words = checkpoint.weights["text_encoder"].tensors["shared.weight"].shape[0]
+    known = len(text.load_tokenizer(checkpoint.root / "tokenizer"))  # small, and its faults show only so
+    if known > words:
+        raise MovaError(
+            f"{checkpoint.root}: tokenizer knows {known} words and text_encoder only {words}; take both from one "
+            "release."
+        )
 
 
 def check_dtypes(weights: Weights, allowed: Collection[str]) -> None:
@@ -191,35 +209,13 @@ def check_dtypes(weights: Weights, allowed: Collection[str]) -> None:
             raise broken(weights.where, what, "use the release's files")
 
 
-def refuse_foreign(path: Path, values: Mapping[str, Any]) -> None:
-    """Raise MovaError for a setting by which transformers would fetch or run code, or ask the user whether to."""
-    for name in FOREIGN:
-        if values.get(name) is not None:
-            raise broken(path, f"sets {name}, which no release does", "take the file from the release")
-
-
-def check_library_config(path: Path, values: Mapping[str, Any]) -> None:
-    """Raise MovaError for what another library would not refuse itself, but hang on, or take as leave to run code."""
-    refuse_foreign(path, values)
-    for name, value in values.items():
-        depth = "layers" in name or "blocks" in name
-        for number in value if isinstance(value, list) else [value]:
-            large = isinstance(number, int) and abs(number) > (MAX_LAYERS if depth else MAX_NUMBER)
-            if large or (isinstance(value, list) and len(value) > 100):
-                raise broken(path, f"has the impossible {short(name)}: {short(value)}")
-    for name in ("latents_mean", "latents_std"):
-        value = values.get(name)
-        numbers = isinstance(value, list) and all(map(is_number, value)) and len(value) == values.get("z_dim", 16)
-        if value is not None and not (numbers and (name == "latents_mean" or 0 not in value)):
-            raise broken(path, f"has the impossible {name}: {short(value)}")
-
-
 def expected_tensors(
-    checkpoint: Checkpoint, part: str, joint: Mapping[str, tuple[int, ...]], values: Mapping[str, Any]
+    checkpoint: Checkpoint, part: str, joint: Mapping[str, tuple[int, ...]]
 ) -> Mapping[str, tuple[int, ...]]:
-    """Names and shapes that a part must have by its config.json's values; `joint` are those of the joint model."""
+    """Names and shapes that a part must have by its config.json; `joint` are those of the joint model."""
     if part in LIBRARY_PARTS:
-        return LIBRARY_PARTS[part].expected_tensors(checkpoint.root / part / "config.json", values)
+        path = checkpoint.root / part / "config.json"
+        return LIBRARY_PARTS[part].expected_tensors(path, checkpoint.configs[part])
     if part == "audio_vae":
         return expected_shapes(AudioVAE(checkpoint.audio_vae, device="meta"))
     if part in EXPERT_FOLDERS:
@@ -241,31 +237,3 @@ def plain_infos(infos: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
         else:
             plain[name] = info
     return plain
-
-
-def read_schedule(path: Path) -> ScheduleConfig:
-    """The settings in scheduler_config.json; raises MovaError if they make no schedule."""
-    values = read_json(path)
-    shift, sigma_min = values.get("shift", DEFAULT.shift), values.get("sigma_min", 0.0)
-    extra_one_step = values.get("extra_one_step", True)
-    if not (is_number(shift) and 0 < shift <= MAX_SHIFT and is_number(sigma_min) and 0 <= sigma_min < 1):
-        given = f"shift {short(shift)} and sigma_min {short(sigma_min)}"
-        raise MovaError(f"{path}: {given} make no schedule; download it again.")
-    if values.get("num_train_timesteps", 1000) != 1000 or not isinstance(extra_one_step, bool):
-        raise MovaError(f"{path} is not the schedule of a MOVA release (1000 training timesteps); download it again.")
-    return ScheduleConfig(float(shift), float(sigma_min), extra_one_step)
-
-
-def read_boundary(path: Path) -> float:
-    """The sigma below which the low-noise expert works, from model_index.json."""
-    boundary = read_json(path).get("boundary_ratio", DEFAULT.boundary)
-    if not (is_number(boundary) and is_boundary(boundary)):
-        raise MovaError(f"{path}: boundary_ratio {short(boundary)} must be from 0 to 1; download it again.")
-    return float(boundary)
-
-
-def is_number(value: Any) -> bool:
-    """Whether this is a finite number that a float can hold."""
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-    )  # False for NaN

@@ -224,18 +224,18 @@ def check_finite(weights: Weights) -> None:
         raise broken(weights.where, f"has NaN or infinite weights ({first_names(found, str)})")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises MovaError if the file is missing, unreadable, or holds anything else."""
+def read_json(path: Path, most: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """The object in a JSON file of at most so many bytes. Raises MovaError if there is none, or anything else."""
     check_is_file(path)
     try:
         with open(path, "rb") as file:
-            content = file.read(MAX_JSON_BYTES + 1)
+            content = file.read(most + 1)
     except OSError as error:
         raise unreadable(path, error) from error
     if known := impostor(content[:64]):
         raise broken(path, known)
-    if len(content) > MAX_JSON_BYTES:
-        raise broken(path, f"is not a JSON file of a model (it is larger than {MAX_JSON_BYTES // 10**6} MB)")
+    if len(content) > most:
+        raise broken(path, f"is not a JSON file of a model (it is larger than {most // 10**6} MB)")
     try:
         value = strict_json.parse(content.decode("utf-8-sig"))  # -sig: some editors put a byte order mark in front
     except UnicodeDecodeError as error:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..checkpoint.formats import PLAIN
 from ..errors import MovaError, first_line
 from ..model import onednn
 from ..model.attention import choose
@@ -58,7 +59,7 @@ def begin(runtime: Runtime, name: str) -> None:
 
 def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:
     """From what the user typed. "auto" takes a GPU if there is one. Raises MovaError for what cannot be used."""
-    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+    dtypes = {name: plain.dtype for name, plain in PLAIN.items()}
     if dtype not in dtypes:
         raise MovaError(f"There is no dtype called {dtype!r}; choose one of {', '.join(dtypes)}.")
     gpus = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

@@ -37,7 +37,7 @@ def is_whole(path: Path, target: Target) -> bool:
     if not path.is_file() or path.stat().st_size != file_size(target):
         return False
     try:
-        tensors, metadata = gguf_file.read_header(path)
+        tensors, metadata = gguf_file.read_gguf_header(path)
     except MovaError:
         return False
     return tensors == layout(target) and target.metadata.items() <= metadata.items()

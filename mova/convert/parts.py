@@ -1,7 +1,6 @@
 """What conversion writes: for each part of a release, a file, the tensors in it, and where they are read.
 
-Planning reads headers and configurations only. `expert_target` and its like take headers that are already read, so that
-a caller who has them from elsewhere can plan before the weights are there.
+Planning reads headers and configurations only.
 """
 
 import json
@@ -14,21 +13,19 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..checkpoint.gguf_file import TYPES as GGUF_TYPES
+from ..checkpoint.formats import GGUF
 from ..checkpoint.header import FLOATS, TensorInfo, broken, check_is_file
-from ..checkpoint.hub_record import check_one_release
-from ..checkpoint.release import EXPERTS, JOINT, LIBRARY_PARTS, plain_infos, read_configs
+from ..checkpoint.release import EMBEDDING, EXPERTS, JOINT, Checkpoint, open_checkpoint
 from ..checkpoint.weights import Weights, check_tensors, open_weights
 from ..errors import MovaError
-from ..model.audio_vae import AudioVAE
-from ..model.config import AudioVAEConfig, MovaConfig
+from ..model.config import MovaConfig
 from ..model.joint import JointModel
 from ..model.shapes import expected_shapes
+from ..model.stored_config import stored_expert
 from ..model.wan_vae_names import wan_name
 from ..shorten import short
 
 PARTS = (*EXPERTS, "audio_vae", "video_vae", "text_encoder")
-EMBEDDING = "encoder.embed_tokens.weight"  # the same tensor as shared.weight; files hold that or both
 
 
 class Source(Protocol):
@@ -113,27 +110,10 @@ def plan_folder(
         there = [part for part in PARTS if not needed[part]]
         rest = f", or write only what is there with --parts {','.join(there)}" if there else ""
         raise MovaError(f"{root} lacks {', '.join(missing)}; download the rest{rest}.")
-    source = root.resolve().name
+    folders = {folder for part in parts for folder in folders_of(part)} - {"tokenizer"}
+    checkpoint = open_checkpoint(root, folders, opened, to_run=False)
     for part in parts:
-        weights = {name: opened(root / name) for name in folders_of(part) if name != "tokenizer"}
-        configs = read_configs(root, weights)
-        if part in EXPERTS:
-            check_one_release([path for held in weights.values() for path in held.paths()], only_if_proven=True)
-            config = MovaConfig.from_dict({**configs, "video_dit": configs[EXPERTS[part]]})
-            yield expert_target(part, config, weights, source, stem, dtype[part])
-            continue
-        held, values = weights[part], configs[part]
-        if part == "audio_vae":
-            yield audio_vae_target(AudioVAEConfig.from_dict(values), held, source, stem, dtype[part])
-            continue
-        expected = LIBRARY_PARTS[part].expected_tensors(root / part / "config.json", values)
-        if part == "video_vae":
-            check_tensors(held, expected, held.where)
-            yield video_vae_target(values, held, source, stem, dtype[part])
-        else:
-            check_tensors(held, expected, held.where, {EMBEDDING})
-            tokenizer = sentencepiece_model(root / "tokenizer")
-            yield text_encoder_target(values, held, tokenizer, source, stem, dtype[part])
+        yield TARGETS.get(part, expert_target)(checkpoint, part, stem, dtype[part])
 
 
 def folders_of(part: str) -> tuple[str, ...]:
@@ -143,22 +123,12 @@ def folders_of(part: str) -> tuple[str, ...]:
     return (part, "tokenizer") if part == "text_encoder" else (part,)
 
 
-def expert_target(
-    part: str, config: MovaConfig, weights: Mapping[str, Weights], source: str, stem: str, dtype: str | None
-) -> Target:
-    """An expert with audio tower and bridge in one file. `weights`: of its three folders, by the folders' names."""
-    expected = expected_shapes(JointModel(config, device="meta"))
-    entries = []
-    for folder, held in weights.items():
-        prefix = folder + "." if folder in JOINT else ""
-        mine = {
-            name.removeprefix(prefix): shape
-            for name, shape in expected.items()
-            if (name.startswith(prefix) if prefix else not name.startswith(JOINT))
-        }
-        check_tensors(held, mine, held.where)
-        entries += [Entry(prefix + name, held, name) for name in held.tensors]
-    return joint_target(part, config, entries, source, stem, dtype)
+def expert_target(checkpoint: Checkpoint, part: str, stem: str, dtype: str | None) -> Target:
+    """An expert with audio tower and bridge in one file."""
+    prefixes = {EXPERTS[part]: ""} | {folder: folder + "." for folder in JOINT}
+    held = {prefix: checkpoint.weights[folder] for folder, prefix in prefixes.items()}
+    entries = [Entry(prefix + name, weights, name) for prefix, weights in held.items() for name in weights.tensors]
+    return joint_target(part, checkpoint.config, entries, source_of(checkpoint), stem, dtype)
 
 
 def joint_target(
@@ -167,34 +137,42 @@ def joint_target(
     # Under "transformer", where ComfyUI's core loader looks for it.
     values = {"transformer": {**config.to_dict(), "expert": part}}
     metadata = metadata_of(part, values, source, dtype)
-    ending = GGUF_TYPES.get(dtype, dtype) if dtype else dtype  # people look for Q8_0 in a GGUF file's name
+    ending = GGUF[dtype].type_name if dtype in GGUF else dtype  # people look for Q8_0 in a GGUF file's name
     return Target(f"{stem}_{part}_{ending}", "diffusion_models", entries, metadata, part, dtype)
 
 
-def audio_vae_target(config: AudioVAEConfig, weights: Weights, source: str, stem: str, dtype: str | None) -> Target:
+def audio_vae_target(checkpoint: Checkpoint, part: str, stem: str, dtype: str | None) -> Target:
     """The audio VAE, in one file."""
-    check_tensors(plain_infos(weights.tensors), expected_shapes(AudioVAE(config, device="meta")), weights.where)
-    metadata = metadata_of("audio_vae", {"audio_vae": {**asdict(config), "continuous": True}}, source, dtype)
-    entries = [Entry(name, weights, name) for name in weights.tensors]
-    return Target(f"{stem}_audio_vae", "vae", entries, metadata, "audio_vae", dtype)
+    config = {part: {**asdict(checkpoint.audio_vae), "continuous": True}}
+    entries = [Entry(name, checkpoint.weights[part], name) for name in checkpoint.weights[part].tensors]
+    metadata = metadata_of(part, config, source_of(checkpoint), dtype)
+    return Target(f"{stem}_audio_vae", "vae", entries, metadata, part, dtype)
 
 
-def video_vae_target(values: Mapping[str, Any], weights: Weights, source: str, stem: str, dtype: str | None) -> Target:
-    """The video VAE, with Wan's names. `values`: its config.json."""
+def video_vae_target(checkpoint: Checkpoint, part: str, stem: str, dtype: str | None) -> Target:
+    """The video VAE, with Wan's names."""
+    values, weights = checkpoint.configs[part], checkpoint.weights[part]
     resnets = values.get("num_res_blocks", 2)
     entries = [Entry(wan_name(name, resnets), weights, name) for name in weights.tensors]
-    metadata = metadata_of("video_vae", {"video_vae": values}, source, dtype)
-    return Target(f"{stem}_wan_vae", "vae", entries, metadata, "video_vae", dtype)
+    metadata = metadata_of(part, {part: values}, source_of(checkpoint), dtype)
+    return Target(f"{stem}_wan_vae", "vae", entries, metadata, part, dtype)
 
 
-def text_encoder_target(
-    values: Mapping[str, Any], weights: Weights, tokenizer: Path, source: str, stem: str, dtype: str | None
-) -> Target:
+def text_encoder_target(checkpoint: Checkpoint, part: str, stem: str, dtype: str | None) -> Target:
     """UMT5 and its sentencepiece model in one file, as ComfyUI's Load CLIP (type wan) reads it."""
+    weights, tokenizer = checkpoint.weights[part], sentencepiece_model(checkpoint.root / "tokenizer")
     entries = [Entry(name, weights, name) for name in weights.tensors if name != EMBEDDING]
     entries += [Entry("spiece_model", FileBytes(tokenizer), "bytes")]
-    metadata = metadata_of("text_encoder", {"text_encoder": values}, source, dtype)
-    return Target(f"{stem}_umt5_xxl_{dtype}", "text_encoders", entries, metadata, "text_encoder", dtype)
+    metadata = metadata_of(part, {part: checkpoint.configs[part]}, source_of(checkpoint), dtype)
+    return Target(f"{stem}_umt5_xxl_{dtype}", "text_encoders", entries, metadata, part, dtype)
+
+
+TARGETS = {"audio_vae": audio_vae_target, "video_vae": video_vae_target, "text_encoder": text_encoder_target}
+
+
+def source_of(checkpoint: Checkpoint) -> str:
+    """The release's name, for the metadata."""
+    return checkpoint.root.resolve().name
 
 
 def metadata_of(part: str, config: Mapping[str, Any], source: str, dtype: str | None) -> dict[str, str]:
@@ -224,15 +202,15 @@ def plan_file(path: Path, stem: str | None, dtype: str, parts: Sequence[str] | N
     Raises MovaError if it is another kind of file, if it is not known which expert it is, or if it is quantised.
     """
     weights = open_weights(path)
-    if weights.metadata.get("config") is None or "audio_dit.patch_embedding.weight" not in weights.tensors:
+    if "config" not in weights.metadata or "audio_dit.patch_embedding.weight" not in weights.tensors:
         raise broken(path, "is not one expert's file with its configuration", "give the released folder")
     held = sorted({info.dtype for info in weights.tensors.values()} - FLOATS)
     if held:
         raise broken(path, f"is quantised ({', '.join(held)})", "convert from the bf16 file, or the released folder")
-    config = MovaConfig.from_file(weights.shapes(), weights.metadata)
+    config = MovaConfig.from_file(weights.shapes(), weights.metadata, path)
     check_tensors(weights, expected_shapes(JointModel(config, device="meta")), weights.where)
-    part = json.loads(weights.metadata["config"]).get("transformer", {}).get("expert")
-    if part not in EXPERTS and parts and len(parts) == 1:
+    part = stored_expert(weights.metadata, path)
+    if part is None and parts and len(parts) == 1:
         part = parts[0]
     if part not in EXPERTS:
         raise broken(path, "does not say which expert it is", "add --parts high_noise or --parts low_noise")

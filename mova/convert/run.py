@@ -8,12 +8,13 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from ..checkpoint.formats import GGUF, check_format
 from ..checkpoint.header import TensorInfo
 from ..checkpoint.weights import Weights, open_weights
 from ..errors import MovaError
 from . import gguf_writer, safetensors_writer
 from .parts import PARTS, Entry, Target, chosen_parts, plan_file, plan_folder, sentencepiece_model
-from .safetensors_writer import DTYPES, BytesDone
+from .safetensors_writer import BytesDone
 
 VAES = ("audio_vae", "video_vae")
 
@@ -28,13 +29,6 @@ class Converted:
     path: Path
     kept: bool
     verified: bool
-
-
-def formats() -> tuple[str, ...]:
-    """What --dtype can be."""
-    from ..checkpoint import gguf_file, quantize
-
-    return (*DTYPES, *quantize.FORMATS, *gguf_file.TYPES)
 
 
 def plan(
@@ -52,14 +46,13 @@ def plan(
     Raises MovaError if something asked for is unknown, missing, damaged, or does not fit.
     """
     source = Path(source)
-    if dtype not in formats():
-        raise MovaError(f"There is no format called {dtype!r}; choose one of {', '.join(formats())}.")
+    check_format(dtype)
     chosen = chosen_parts(parts)
     if source.is_file():
         return [plan_file(source, stem, dtype, chosen)]
     # In float32 if it is stored so: sound shows rounding sooner than pictures do, and the files are small.
     dtypes: dict[str, str | None] = dict.fromkeys(PARTS, dtype) | dict.fromkeys(VAES)
-    if is_gguf(dtype):
+    if dtype in GGUF:
         dtypes["text_encoder"] = "bf16"
     wanted = chosen or default_parts(source)[0]
     return list(plan_folder(source, stem or source.resolve().name, dtypes, wanted, opened))
@@ -121,11 +114,7 @@ def check_destination(folder: Path) -> None:
 
 def path_of(target: Target, destination: Path) -> Path:
     """Where a file goes in a folder like ComfyUI's models."""
-    return destination / target.folder / (target.name + (".gguf" if is_gguf(target.dtype) else ".safetensors"))
-
-
-def is_gguf(dtype: str | None) -> bool:
-    return dtype is not None and dtype.startswith("gguf_")
+    return destination / target.folder / (target.name + (".gguf" if target.dtype in GGUF else ".safetensors"))
 
 
 class Writer(Protocol):
@@ -143,7 +132,7 @@ class Writer(Protocol):
 
 def writer(target: Target) -> Writer:
     """Which module writes the file."""
-    return gguf_writer if is_gguf(target.dtype) else safetensors_writer
+    return gguf_writer if target.dtype in GGUF else safetensors_writer
 
 
 def check_room(folder: Path, needed: int) -> None:

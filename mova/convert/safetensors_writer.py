@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..checkpoint import quantize
+from ..checkpoint.formats import PLAIN
 from ..checkpoint.header import DTYPE_BITS, FLOATS, TensorInfo, read_header
 from ..checkpoint.weights import open_weights
 from ..errors import MovaError
@@ -20,7 +22,6 @@ from ..files import whole_file
 from ..shorten import short
 from .parts import Entry, Target
 
-DTYPES = {"bf16": (torch.bfloat16, "BF16"), "fp16": (torch.float16, "F16"), "fp32": (torch.float32, "F32")}
 AT_ONCE = 2**24  # elements looked at together: beside a tensor that fills gigabytes, little else is in memory
 
 BytesDone = Callable[[int], None]  # told how many bytes of the source are done since it was last told
@@ -35,13 +36,11 @@ def layout(target: Target) -> dict[str, TensorInfo]:
     found = {}
     for entry in target.entries:
         info = entry.source.tensors[entry.source_name]
-        if target.dtype in DTYPES and info.dtype in FLOATS:
-            found[entry.name] = TensorInfo(DTYPES[target.dtype][1], info.shape)
+        if target.dtype in PLAIN and info.dtype in FLOATS:
+            found[entry.name] = TensorInfo(PLAIN[target.dtype].stored, info.shape)
         elif target.dtype is None or info.dtype not in FLOATS:
             found[entry.name] = info
         else:
-            from ..checkpoint import quantize
-
             stored = quantize.layout(target.dtype, entry.name, info.shape, target.part)
             found |= {name: TensorInfo(*pair) for name, pair in stored.items()}
     return found
@@ -50,9 +49,7 @@ def layout(target: Target) -> dict[str, TensorInfo]:
 def metadata(target: Target) -> dict[str, str]:
     """The strings in the file's header."""
     found = {**target.metadata, "format": "pt"}
-    if target.dtype is not None and target.dtype not in DTYPES:
-        from ..checkpoint import quantize
-
+    if target.dtype is not None and target.dtype not in PLAIN:
         shapes = {entry.name: entry.source.tensors[entry.source_name].shape for entry in target.entries}
         found |= quantize.metadata(target.dtype, shapes, target.part)
     return found
@@ -178,16 +175,14 @@ def encoded(entry: Entry, tensor: Tensor, target: Target) -> Iterator[tuple[str,
     """What is stored of a tensor, in the order of `layout`: (name, tensor), or several flat pieces of one name."""
     if target.dtype is None or not tensor.is_floating_point() or tensor.itemsize == 1:
         yield entry.name, tensor
-    elif target.dtype in DTYPES:
-        dtype = DTYPES[target.dtype][0]
+    elif target.dtype in PLAIN:
+        dtype = PLAIN[target.dtype].dtype
         for piece in pieces(tensor):
             cast = piece.to(dtype)
             if dtype.itemsize < piece.itemsize or dtype == torch.float16:
                 check_fits(entry, cast, target.dtype)
             yield entry.name, cast
     else:
-        from ..checkpoint import quantize
-
         yield from quantize.encode(target.dtype, entry.name, tensor, target.part).items()
 
 
@@ -225,10 +220,8 @@ def same_bytes(first: Tensor, second: Tensor) -> bool:
 
 
 def check_error(entry: Entry, tensor: Tensor, stored: Mapping[str, Tensor], target: Target) -> None:
-    if target.dtype is None or target.dtype in DTYPES or not tensor.is_floating_point():
+    if target.dtype is None or target.dtype in PLAIN or not tensor.is_floating_point():
         return
-    from ..checkpoint import quantize
-
     decoded = quantize.decode(target.dtype, entry.name, stored, target.part).flatten()
     largest = max(float(piece.abs().max()) for piece in pieces(tensor))
     bound = largest * quantize.error_bound(target.dtype) * (1 + 1e-5)  # decoding rounds in float32 once more

@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
+from ..checkpoint.formats import check_format
 from ..checkpoint.header import broken
 from ..checkpoint.release import EXPERTS
 from ..checkpoint.weights import STEMS, Weights, read_json
 from ..convert.parts import PARTS, Target, chosen_parts, folders_of
-from ..convert.run import Converted, FileProgress, check_destination, default_parts, formats, path_of, plan, writer
+from ..convert.run import Converted, FileProgress, check_destination, default_parts, path_of, plan, writer
 from ..errors import MovaError
 from ..files import rename, whole_file
 from ..shorten import short
@@ -61,8 +62,7 @@ def download(
     give what is needed, if the disk is too small, or if an unfinished download was begun otherwise.
     """
     repository_name, destination = full_name(name), Path(destination)
-    if dtype not in formats():
-        raise MovaError(f"There is no format called {dtype!r}; choose one of {', '.join(formats())}.")
+    check_format(dtype)
     chosen = chosen_parts(parts)
     check_destination(destination)
     library()

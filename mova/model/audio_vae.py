@@ -1,6 +1,7 @@
 """The audio VAE: DAC (Descript Audio Codec) with a continuous, Gaussian bottleneck instead of codebooks.
 
-Module names are the published code's, so that its weights load as they are.
+Source: DAC in the published mova/diffusion/models/dac_vae.py, whose module names these are, so that its weights load as
+they are; the net is that of Kumar et al., arXiv 2306.06546.
 """
 
 import contextlib

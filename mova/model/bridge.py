@@ -1,5 +1,6 @@
 """The bridge: in front of a block, each tower attends to the other's tokens."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -38,6 +39,17 @@ class Conditioner(nn.Module):
 Scale = float | Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class BridgeInput:
+    """What every layer of the bridge gets beside the tokens; the same throughout one forward."""
+
+    kernels: Kernels
+    video_rotation: Rotation | None = None
+    audio_rotation: Rotation | None = None
+    a2v_scale: Scale = 1.0
+    v2a_scale: Scale = 1.0
+
+
 def is_off(scale: Scale) -> bool:
     return not isinstance(scale, Tensor) and scale == 0
 
@@ -70,24 +82,15 @@ class Bridge(nn.Module):
         self.audio_to_video_conditioners = conditioners(video, audio)
         self.video_to_audio_conditioners = conditioners(audio, video)
 
-    def forward(
-        self,
-        layer: int,
-        video: Tensor,
-        audio: Tensor,
-        kernels: Kernels,
-        rotations: tuple[Rotation | None, Rotation | None],
-        a2v_scale: Scale,
-        v2a_scale: Scale,
-    ) -> None:
+    def forward(self, layer: int, video: Tensor, audio: Tensor, given: BridgeInput) -> None:
         """Update video [B, L, video dim] and audio [B, S, audio dim] in place, each from the other's old state."""
         if layer not in self.audio_to_video_conditioners:
             return
         to_video, to_audio = self.audio_to_video_conditioners[layer], self.video_to_audio_conditioners[layer]
-        video_rotation, audio_rotation = rotations
+        kernels, turns = given.kernels, (given.video_rotation, given.audio_rotation)
         # A direction whose scale is 0 adds nothing and is not computed. The small update waits for the large one.
-        update = None if is_off(v2a_scale) else to_audio(audio, video, kernels, audio_rotation, video_rotation)
-        if not is_off(a2v_scale):
-            add_scaled_(video, to_video(video, audio, kernels, video_rotation, audio_rotation), a2v_scale)
+        update = None if is_off(given.v2a_scale) else to_audio(audio, video, kernels, *turns[::-1])
+        if not is_off(given.a2v_scale):
+            add_scaled_(video, to_video(video, audio, kernels, *turns), given.a2v_scale)
         if update is not None:
-            add_scaled_(audio, update, v2a_scale)
+            add_scaled_(audio, update, given.v2a_scale)

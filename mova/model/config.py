@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .. import strict_json
 from ..errors import MovaError
 from ..shorten import short
 from .config_values import MAX_SIZE, fits, known_fields, refuse_variants
+from .stored_config import stored_config
 
 Shapes = Mapping[str, Sequence[int]]
 # Layers that the published bridge can skip, by the name its config.json gives to the choice. `n` is the audio depth.
@@ -161,24 +161,12 @@ class MovaConfig:
         return config
 
     @classmethod
-    def from_file(cls, shapes: Shapes, metadata: Mapping[str, str]) -> "MovaConfig":
-        """From a file's header: the JSON under `config` in the safetensors metadata, else the shapes of the tensors.
-
-        The parts stand in the JSON under "transformer", where ComfyUI's core loader looks for them, or at its top.
+    def from_file(cls, shapes: Shapes, metadata: Mapping[str, str], where: object = "The file") -> "MovaConfig":
+        """From a file's header: the `config` in its metadata (see stored_config), else the shapes of the tensors.
 
         Raises MovaError if neither makes a joint MOVA model.
         """
-        if "config" not in metadata:
-            return cls.from_shapes(shapes)
-        try:
-            values = strict_json.parse(metadata["config"])
-        except ValueError as error:
-            raise MovaError(f"The configuration in the file is not valid JSON ({error}); convert it again.") from error
-        if isinstance(values, Mapping):
-            values = values.get("transformer", values)
-        if not isinstance(values, Mapping):
-            raise MovaError("The configuration in the file is not a JSON object; convert the file again.")
-        return cls.from_dict(values)
+        return cls.from_dict(stored_config(metadata, where)) if "config" in metadata else cls.from_shapes(shapes)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """The three parts as config.json holds them."""

@@ -1,6 +1,7 @@
 """The values of a config.json: of the right kind, and in range."""
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -56,3 +57,10 @@ def refuse_variants(part: str, values: Mapping[str, Any], wanted: Mapping[str, A
                 f"{part}/config.json: {name} is {short(values[name])}, but only {value!r} is supported; "
                 "use a checkpoint with the released architecture."
             )
+
+
+def is_number(value: Any) -> bool:
+    """Whether this is a finite number that a float can hold."""
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    )  # False for NaN

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .bridge import Bridge, Scale
+from .bridge import Bridge, BridgeInput, Scale
 from .config import MovaConfig
 from .kernels import Kernels
 from .rope import Rotation, Turn, TurnHalves, Window, bridge_times, time_table, tower_turn
@@ -52,13 +52,13 @@ class Layer:
     time: Tensor  # embedded timestep [B, video dim]
     video: BlockInput
     audio: BlockInput
-    bridge: tuple[Kernels, tuple[Rotation | None, Rotation | None], Scale, Scale]
+    bridge: BridgeInput
 
     def __call__(self, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         block, others = self.model.blocks[self.index], self.model.audio_dit.blocks
         if self.index >= len(others):
             return run_block(block, video, self.video), audio
-        self.model.dual_tower_bridge(self.index, video, audio, *self.bridge)
+        self.model.dual_tower_bridge(self.index, video, audio, self.bridge)
         return run_block(block, video, self.video), run_block(others[self.index], audio, self.audio)
 
 
@@ -149,7 +149,7 @@ class JointModel(Tower):
         video, video_grid = self.patchify(video.to(dtype))
         audio, audio_grid = self.audio_dit.patchify(audio.to(dtype))
         rotations = rotations or self.rotations(video_grid, audio_grid[0], fps, video.device)
-        bridge = used.bridge, rotations.bridge, a2v_scale, v2a_scale
+        bridge = BridgeInput(used.bridge, *rotations.bridge, a2v_scale, v2a_scale)
         inputs = (
             BlockInput(text.video, video_modulation, rotations.video, used.video),
             BlockInput(text.audio, audio_modulation, rotations.audio, used.audio),

@@ -1,4 +1,7 @@
-"""Names of the Wan 2.1 VAE's tensors: from diffusers' spelling (the release's) to Wan's own (ComfyUI's)."""
+"""Names of the Wan 2.1 VAE's tensors: from diffusers' spelling (the release's) to Wan's own (ComfyUI's).
+
+Sources: AutoencoderKLWan of diffusers, and the names that comfy/ldm/wan/vae.py gives to the same modules.
+"""
 
 import re
 

@@ -70,7 +70,10 @@ def audio_rate(frames: int, length: int, fps: float) -> float:
 
 
 def crop_and_resize(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Cut the target's aspect out of an RGB picture's centre, and resize it (bicubic), as the published code does."""
+    """Cut the target's aspect out of an RGB picture's centre, and resize it (bicubic).
+
+    Source: crop_and_resize of the published inference script, rounding included.
+    """
     image_width, image_height = image.size
     if image_height / image_width < height / width:
         cropped = max(1, int(image_height / height * width))
@@ -115,6 +118,7 @@ def condition_mask(frames: int, height: int, width: int, first: bool = True, las
     """[1, 4, latent frames, height, width] (latent height and width): 1 for the frames that are given, else 0.
 
     The 4 channels of a latent frame are its 4 frames; the first frame of a clip fills all 4 of the first latent frame.
+    Source: MOVA.prepare_latents in the published pipeline_mova.py, as the next two.
     """
     given = torch.zeros(frames)
     given[0], given[-1] = float(first), float(last or (first and frames == 1))

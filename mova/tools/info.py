@@ -12,15 +12,17 @@ from pathlib import Path
 
 from ..checkpoint.header import DTYPE_BITS, TensorInfo
 from ..checkpoint.hub_record import record_of
+from ..checkpoint.quantised_layers import BESIDE, METADATA, quantised_layers
 from ..checkpoint.release import EXPERT_FOLDERS, FOLDERS, JOINT, open_checkpoint
-from ..checkpoint.weights import PICKLES, Weights, open_weights
+from ..checkpoint.weights import PICKLES, open_weights
 from ..clip.reading import read_clip_info
 from ..errors import MovaError
 from ..lora.file import TRAINERS_NAMES
 from ..model.audio_vae import WEIGHT_NORM
 from ..model.config import MovaConfig, Shapes
+from ..model.stored_config import EXPERT_NAMES, stored_expert
+from ..shorten import printable
 
-EXPERT_NAMES = {"high_noise": "high-noise expert", "low_noise": "low-noise expert"}
 # Tensors by which a part is known: in the release, in the files that ComfyUI's users have, or in GGUF.
 SIGNS = {
     "MOVA bridge": ("audio_to_video_conditioners.0.inner.q.weight",),
@@ -32,10 +34,8 @@ SIGNS = {
         "enc.blk.1.attn_rel_b.weight",
     ),
 }
-QUANTISED = "_quantization_metadata"
-MARK = ".comfy_quant"  # of a quantised layer: a JSON object in bytes
 # Beside the weights: what belongs to a quantised layer, and the tokenizer in a text encoder's file.
-NOT_WEIGHTS = ("_scale", "_scale_2", ".scale_weight", ".scale_input", "scaled_fp8", MARK, "spiece_model")
+NOT_WEIGHTS = (*BESIDE, "spiece_model")
 
 
 def describe(path: Path) -> Iterator[str]:
@@ -96,13 +96,13 @@ def describe_weights(path: Path) -> Iterator[str]:
         if layers:
             yield "quantised layers: " + counted(layers.values())
         yield from describe_parts(weights.tensors, layers)
-    yield from describe_metadata({name: value for name, value in weights.metadata.items() if name != QUANTISED})
+    yield from describe_metadata({name: value for name, value in weights.metadata.items() if name != METADATA})
 
 
 def describe_gguf(path: Path) -> Iterator[str]:
     from ..checkpoint import gguf_file
 
-    tensors, metadata = gguf_file.read_header(path)
+    tensors, metadata = gguf_file.read_gguf_header(path)
     shapes = {name: info.shape for name, info in tensors.items()}
     yield f"{kind_of(shapes, metadata) or 'another kind of model'} in GGUF: {path}"
     yield totals(tensors, byte_count=lambda info: gguf_file.byte_count(info.shape, info.dtype))
@@ -127,7 +127,9 @@ def kind_of(shapes: Shapes, metadata: Mapping[str, str]) -> str:
     if "audio_dit.patch_embedding.weight" in shapes:
         config = MovaConfig.from_file(shapes, metadata)
         layers = f"{config.video_dit.num_layers} video and {config.audio_dit.num_layers} audio layers"
-        return f"MOVA joint model, {expert_of(metadata)}, {layers}"
+        expert = stored_expert(metadata)
+        known = "one expert (it does not say which)" if expert is None else EXPERT_NAMES[expert]
+        return f"MOVA joint model, {known}, {layers}"
     for kind, names in SIGNS.items():
         if any(name in shapes for name in names):
             return kind
@@ -136,41 +138,6 @@ def kind_of(shapes: Shapes, metadata: Mapping[str, str]) -> str:
     # Of the released video towers, nothing but the numbers tells whether they are MOVA's.
     axes = len(shapes.get("patch_embedding.weight", ())) - 2
     return "MOVA audio tower" if axes == 1 else "Wan transformer or MOVA tower (video)"
-
-
-def expert_of(metadata: Mapping[str, str]) -> str:
-    """Which expert it is, if the metadata says so."""
-    transformer = parsed(metadata.get("config", "{}")).get("transformer")
-    expert = transformer.get("expert") if isinstance(transformer, dict) else None
-    return EXPERT_NAMES.get(str(expert), "one expert (it does not say which)")
-
-
-def quantised_layers(weights: Weights) -> dict[str, str]:
-    """Formats of the layers that are quantised, as ComfyUI finds them: by the metadata, by marks, or (older files) by
-    scales. Formats that `convert` writes have the name that it gives them.
-    """
-    from ..checkpoint.quantize import FORMATS
-
-    listed = parsed(weights.metadata.get(QUANTISED, "{}")).get("layers")
-    found = listed if isinstance(listed, dict) else {}
-    marks = [name for name in weights.tensors if name.endswith(MARK)]
-    for name, tensor in weights.read(marks):
-        found[name.removesuffix(MARK)] = parsed(bytes(tensor.flatten().tolist()).decode(errors="replace"))
-    if "scaled_fp8" in weights.tensors:
-        old = [name.removesuffix(".scale_weight") for name in weights.tensors if name.endswith(".scale_weight")]
-        found |= {name: {"format": "fp8 with one scale a matrix (the older spelling)"} for name in old}
-    ours = {chosen.host_name: name for name, chosen in FORMATS.items()}
-    formats = {name: str(layer.get("format")) if isinstance(layer, dict) else "?" for name, layer in found.items()}
-    return {name: printable(ours.get(kind, kind)) for name, kind in formats.items()}
-
-
-def parsed(text: str) -> dict[str, object]:
-    """A JSON object; an empty one if it is anything else."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def describe_parts(tensors: Mapping[str, TensorInfo], layers: Mapping[str, str] | None = None) -> Iterator[str]:
@@ -214,8 +181,3 @@ def totals(
 def counted(kinds: Iterable[str]) -> str:
     """ "F32 (90), Q8_0 (66)": how often each comes, the most frequent first."""
     return ", ".join(f"{kind} ({count})" for kind, count in collections.Counter(kinds).most_common())
-
-
-def printable(text: str) -> str:
-    """Without control characters: what a file says must not command the terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)

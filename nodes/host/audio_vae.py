@@ -1,6 +1,5 @@
 """MOVA's audio VAE as a VAE of the host: its core audio nodes take it, and its memory management holds it."""
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +13,11 @@ import torch
 from torch import Tensor
 
 from ...mova import AudioVAE, AudioVAEConfig, MovaError
-from ...mova.checkpoint.weights import assign, check_tensors, open_weights, read_json
+from ...mova.checkpoint.release import open_checkpoint
+from ...mova.checkpoint.weights import assign, check_tensors, open_weights
 from ...mova.model.audio_vae import plain_weights
 from ...mova.model.shapes import expected_shapes
+from ...mova.model.stored_config import stored_config
 from .checks import audio_of
 
 # Values alive at the decoder's peak, for each value of its widest layers; and the same for the encoder.
@@ -97,8 +98,12 @@ class MovaAudioVAE(comfy.sd.VAE):
 
 def load(path: Path) -> MovaAudioVAE:
     """The audio VAE in a safetensors file or folder. Raises MovaError if it is damaged or of another model."""
-    weights = open_weights(path)
-    config = config_of(path, weights.metadata)
+    if path.is_dir():  # of a release
+        release = open_checkpoint(path.parent, [path.name])
+        weights, config = release.weights[path.name], release.audio_vae
+    else:
+        weights = open_weights(path)
+        config = config_of(path, weights.metadata)
     model = HostAudioVAE(config, dtype=torch.float32, device="meta", operations=comfy.ops.disable_weight_init)
     wanted = expected_shapes(model)
     if not set(wanted) <= set(weights.tensors):  # weight norm in one of its spellings, or another model
@@ -125,15 +130,6 @@ def load_patcher(path: Path, disable_dynamic: bool = False) -> Any:
 
 
 def config_of(path: Path, metadata: Mapping[str, str]) -> AudioVAEConfig:
-    """From the file's metadata, or the config.json beside it; else the released one."""
-    if "config" in metadata:
-        try:
-            values = json.loads(metadata["config"])
-        except ValueError:
-            values = None
-        if not isinstance(values, dict):
-            raise MovaError(f"{path} has a config in its metadata that is not a JSON object; convert the file again.")
-        return AudioVAEConfig.from_dict(values.get("audio_vae", values))
-    if path.is_dir() and (path / "config.json").exists():
-        return AudioVAEConfig.from_dict(read_json(path / "config.json"))
-    return AudioVAEConfig()
+    """From the file's metadata; else the released one."""
+    values = stored_config(metadata, path)
+    return AudioVAEConfig.from_dict(values.get("audio_vae", values))

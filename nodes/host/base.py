@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import comfy.conds
@@ -15,10 +14,9 @@ from ...mova import MovaConfig, MovaError
 from ...mova.sampling.finite import Watch
 from . import context_windows, finite
 from .checks import check_conditioning, check_image_fits, check_latent_shapes
-from .model import HostModel, Settings
+from .model import HostModel
+from .settings import PREFIX, Settings
 
-# What a conditioning can say of the two towers, after "mova_"; all are 1 if not said.
-SETTINGS = [field.name for field in fields(Settings)]
 MASK_CHANNELS = 4  # of the image condition: one for each frame of a latent frame
 
 
@@ -75,12 +73,11 @@ class MOVA(comfy.model_base.BaseModel):
         given = given.expand(len(given), MASK_CHANNELS, -1, -1, -1).to(image)
         batch = max(len(given), len(image))
         condition = torch.cat([comfy.utils.repeat_to_batch_size(part, batch) for part in (given, image)], dim=1)
-        said = Settings(**{name: float(entries.get(f"mova_{name}", 1.0)) for name in SETTINGS})
         return {
             "c_crossattn": comfy.conds.CONDRegular(entries["cross_attn"]),
             "condition": comfy.conds.CONDRegular(condition),
             "frame_rate": comfy.conds.CONDConstant(self.frame_rate),
-            "settings": comfy.conds.CONDConstant(said),
+            "settings": comfy.conds.CONDConstant(Settings.named(entries, PREFIX)),
             "latent_shapes": comfy.conds.CONDConstant(shapes),
         }
 

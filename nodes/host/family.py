@@ -10,7 +10,8 @@ import comfy.supported_models_base
 import torch
 from torch import Tensor
 
-from ...mova import JointModel, MovaConfig, MovaError, strict_json
+from ...mova import JointModel, MovaConfig, MovaError
+from ...mova.checkpoint.quantised_layers import MARK, marked_format
 from ...mova.model.config import RELEASED
 from ...mova.model.shapes import expected_shapes
 from . import accessory, nested
@@ -85,15 +86,15 @@ def check_formats(state_dict: dict[str, Tensor]) -> None:
     """Raise MovaError if a quantised layer's format is unknown to this host, or not told."""
     quantised = {name.removesuffix(".weight_scale") for name in state_dict if name.endswith(".weight_scale")}
     for layer in sorted(quantised):
-        told = state_dict.get(f"{layer}.comfy_quant")
+        told = state_dict.get(layer + MARK)
         if told is None:
             raise MovaError(
                 f"The MOVA file does not say how {layer} is quantised (_quantization_metadata in its metadata); "
                 "load it with Load Diffusion Model or MOVA Model Loader, or convert it again."
             )
         try:
-            name = strict_json.parse(told.numpy().tobytes().decode())["format"]
-        except (ValueError, TypeError, KeyError) as error:
+            name = marked_format(told)
+        except ValueError as error:
             raise MovaError(f"The MOVA file does not tell the format of {layer}; convert it again.") from error
         if name not in comfy.quant_ops.QUANT_ALGOS:
             known = ", ".join(comfy.quant_ops.QUANT_ALGOS)

@@ -1,6 +1,7 @@
 """MOVA's guidance as a guider of the host: text, the bridge, and the audio's text apart."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import comfy.samplers
@@ -13,6 +14,7 @@ from ...mova.sampling.guidance import Guidance, guided
 from . import notice
 from .checks import check_given_noise, check_run, unbound
 from .latent_format import AudioVideoLatent
+from .settings import Settings
 
 # Which of the host's conditionings an evaluation (with text, with bridge) is made with.
 CONDITIONINGS = {(False, False): "unbridged", (False, True): "negative", (True, True): "positive"}
@@ -32,24 +34,20 @@ class MovaGuider(comfy.samplers.CFGGuider):
         positive: list,
         negative: list,
         guidance: Guidance,
-        audio_shift_ratio: float = 1.0,
-        a2v_scale: float = 1.0,
-        v2a_scale: float = 1.0,
+        settings: Settings,
     ) -> None:
-        """audio_shift_ratio: the audio's shift by the video's; the scales weigh what the bridge brings."""
         super().__init__(model)
         self.guidance = guidance
         self.ordinary = guidance.bridge == 1 and guidance.audio == guidance.text
-        self.audio_shift_ratio = audio_shift_ratio
+        self.audio_shift_ratio = settings.audio_shift_ratio
         self.latent_shapes: list = []
         self.given = [*positive, *negative]
-        settings = {"mova_audio_shift_ratio": audio_shift_ratio, "mova_a2v_scale": a2v_scale}
-        settings["mova_v2a_scale"] = v2a_scale
-        positive, negative = (node_helpers.conditioning_set_values(given, settings) for given in (positive, negative))
+        said = settings.entries()
+        positive, negative = (node_helpers.conditioning_set_values(given, said) for given in (positive, negative))
         conds = {"positive": positive, "negative": negative}
         if guidance.bridge != 1:
-            off = {"mova_a2v_scale": 0.0, "mova_v2a_scale": 0.0, "prompt_type": "negative"}
-            conds["unbridged"] = node_helpers.conditioning_set_values(negative, off)
+            off = replace(settings, a2v_scale=0.0, v2a_scale=0.0).entries()
+            conds["unbridged"] = node_helpers.conditioning_set_values(negative, {**off, "prompt_type": "negative"})
         self.inner_set_conds(conds)
         self.set_cfg(guidance.text)
 

@@ -1,6 +1,5 @@
 """The joint model as ComfyUI calls its diffusion models: what people plug in finds its place around each layer."""
 
-from dataclasses import dataclass, fields
 from typing import Any
 
 import comfy.ops
@@ -16,31 +15,12 @@ from ...mova.sampling.audio_shift import shift_audio
 from .hooks import Hooks, Replacements, after_block, find, plug
 from .kernels import kernels_by_place, kernels_of, options_of, say_block
 from .rope import OwnEmbedder, plugged_turn
+from .settings import Settings
 
 try:  # fetches weights ahead of the layers that need them, where the host has dynamic VRAM
     from comfy import model_prefetch
 except ImportError:
     model_prefetch = None
-
-
-@dataclass
-class Settings:
-    """What a conditioning says of the two towers: numbers that torch.compile must not take for constants.
-
-    It would compile the model anew for each. (Nor can they be in transformer_options, whose first values it keeps.)
-    """
-
-    audio_shift_ratio: float = 1.0  # see mova/sampling/audio_shift.py
-    a2v_scale: float = 1.0
-    v2a_scale: float = 1.0
-
-    def held(self, compiled: bool, device: torch.device) -> tuple[Scale, Scale, Scale]:
-        """The numbers; for compiled code as tensors, but for the scales that turn a direction of the bridge off."""
-        ratio, *scales = self.audio_shift_ratio, self.a2v_scale, self.v2a_scale
-        if not compiled:
-            return ratio, *scales
-        a2v, v2a = (torch.tensor(scale, device=device) if scale else 0.0 for scale in scales)
-        return torch.tensor(ratio, device=device), a2v, v2a
 
 
 class HostModel(JointModel):
@@ -105,7 +85,7 @@ class HostModel(JointModel):
         clip_fea and time_dim_concat are of the host's Wan, and of no use here.
         """
         if settings is None:
-            settings = Settings(*(named.get(field.name, field.default) for field in fields(Settings)))
+            settings = Settings.named(named)
         latents = torch.cat([x[0], condition], dim=1)
         patch = self.sizes.patch_size
         grid = torch.Size(n // p for n, p in zip(latents.shape[2:], patch, strict=True))

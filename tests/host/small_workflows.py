@@ -12,8 +12,8 @@ from graphs import CONFIG
 from PIL import Image
 from safetensors.torch import save_file
 
+from authoring.pages import WORKFLOWS
 from mova.clip.media import write_clip
-from workflows.pages import WORKFLOWS
 
 WORKFLOWS_FOLDER = Path(__file__).parents[2] / "workflows"
 NAMES = [describe.__name__ for describe in WORKFLOWS]

@@ -7,7 +7,7 @@ import pytest
 from browser import Tab
 from small_workflows import NAMES, WORKFLOWS_FOLDER, write_named
 
-from workflows.pages import TEXT_ENCODER, WAN_VAE
+from authoring.steps import TEXT_ENCODER, WAN_VAE
 
 ERROR = "error-overlay"
 

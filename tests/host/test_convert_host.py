@@ -13,10 +13,10 @@ from round_trip import Clip, apart, check_clip, convert_and_make_clip, converted
 from safetensors.torch import load_file, save_file
 
 from mova import AudioVAE
-from mova.checkpoint import gguf_file, quantize
+from mova.checkpoint.formats import QUANTISED
 from mova.checkpoint.release import EXPERTS, JOINT
 from mova.checkpoint.weights import open_weights
-from mova.convert.run import convert, formats
+from mova.convert.run import convert
 from mova.tools.tiny import AUDIO_VAE, random_state, write_part
 
 HERE = Path(__file__).parent
@@ -65,11 +65,11 @@ def quantised_layers(path: Path) -> int:
     return len(layers)
 
 
-@pytest.mark.parametrize("dtype", [name for name in formats() if name not in (*DTYPES, *gguf_file.TYPES)])
+@pytest.mark.parametrize("dtype", QUANTISED)
 def test_quantised_files_make_about_the_clip_of_the_release(server, host_place, tiny_checkpoint, exact, dtype):
     *experts, audio_vae, video_vae = converted(server, tiny_checkpoint, dtype)
     assert all(quantised_layers(path) > 30 for path in experts)
-    host_name = quantize.FORMATS[dtype].host_name
+    host_name = QUANTISED[dtype].host_name
     if f'"{host_name}"' not in (host_place[0] / "comfy/quant_ops.py").read_text():
         graph = Graph()
         workflow(graph, [core_loader(graph, path.name) for path in experts], (audio_vae, video_vae), dtype)

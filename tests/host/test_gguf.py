@@ -20,12 +20,12 @@ from graphs import CONFIG, GIVEN, KIND, Graph, golden_model, numbers, ref
 from round_trip import Clip, apart, check_clip, convert_and_make_clip, converted
 from safetensors.torch import save_file
 
-from mova.checkpoint import gguf_file
+from mova.checkpoint.formats import GGUF
 from mova.checkpoint.weights import open_weights
 
 HERE = Path(__file__).parent
 LORA = "gguf.safetensors"
-TYPES = tuple(gguf_file.TYPES)
+TYPES = tuple(GGUF)
 # About twice the distances of the clips' latents that were measured: at most 0 in bf16, 0.0053 in q8_0, 0.052 in q5_1,
 # 0.046 in q5_0, 0.081 in q4_1 and 0.088 in q4_0.
 NEAR = {
@@ -97,7 +97,7 @@ def write_models(models: Path) -> None:
 
 
 def file_name(type_name: str, expert: str = "high") -> str:
-    return f"mova_{expert}_{gguf_file.TYPES[type_name]}.gguf"
+    return f"mova_{expert}_{GGUF[type_name].type_name}.gguf"
 
 
 def add_gguf(graph: Graph, name: str, exact: bool) -> list:
@@ -178,7 +178,7 @@ def test_converted_gguf_files_make_about_the_clip_of_the_release(gguf_server, ti
 
     for path in converted(gguf_server, tiny_checkpoint, type_name)[:2]:
         stored = [tensor.tensor_type.name for tensor in gguf.GGUFReader(path).tensors]
-        assert stored.count(gguf_file.TYPES[type_name]) > 30
+        assert stored.count(GGUF[type_name].type_name) > 30
     clip = convert_and_make_clip(
         gguf_server, tiny_checkpoint, type_name, lambda graph, name: add_gguf(graph, name, exact=False)
     )

@@ -9,6 +9,7 @@ from dataclasses import asdict
 import comfy.ops
 from pack.mova import JointModel
 from pack.mova.tools import tiny
+from pack.mova.model.bridge import BridgeInput
 from pack.mova.model.kernels import Kernels
 from pack.nodes.host.family import register
 from pack.nodes.loaders import FAST, Expert, build_expert
@@ -27,7 +28,7 @@ with torch.inference_mode():
     assert clamped.abs().max() == 448, "this host does not clamp: the bridge can be fast, too"
     for layer in range(len(model.audio_dit.blocks)):
         # Attention that adds nothing: the tokens change only by what is done to them in place.
-        model.dual_tower_bridge(layer, video, audio, Kernels(lambda q, *_: torch.zeros_like(q)), (None, None), 1.0, 1.0)
+        model.dual_tower_bridge(layer, video, audio, BridgeInput(Kernels(lambda q, *_: torch.zeros_like(q))))
 assert torch.equal(video, before[0]) and torch.equal(audio, before[1]), "the tokens are clamped"
 """
 

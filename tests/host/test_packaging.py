@@ -47,6 +47,7 @@ def test_it_holds_the_pack_and_nothing_for_developers(archive):
     ):
         assert (archive / part).exists(), part
     left_out = {
+        "authoring",
         "tests",
         "benchmarks",
         "demos",
@@ -61,6 +62,8 @@ def test_it_holds_the_pack_and_nothing_for_developers(archive):
     sizes = {path: path.stat().st_size for path in archive.rglob("*") if path.is_file()}
     assert sum(sizes.values()) < 2_000_000, sorted(sizes, key=sizes.get)[-5:]
     assert not [path for path in sizes if path.suffix in (".pyc", ".part", ".safetensors", ".mp4")]
+    kinds = {path.suffix for path in (archive / "workflows").rglob("*") if path.is_file()}
+    assert kinds == {".json", ".jpg"}, "what ships there is workflows and pictures"
 
 
 def test_comfyui_loads_all_nodes_with_help_pages_and_translation_from_it(host_place, archive, tmp_path):
@@ -104,7 +107,7 @@ def test_the_version_stands_in_one_place(project, archive):
         assert done.stdout.strip() == project["version"]
     for file in (
         *PACK.glob("*.py"),
-        *(file for part in ("mova", "nodes", "workflows") for file in PACK.glob(f"{part}/**/*.py")),
+        *(file for part in ("mova", "nodes", "authoring") for file in PACK.glob(f"{part}/**/*.py")),
     ):
         assert f'"{project["version"]}"' not in file.read_text(encoding="utf-8"), file
 

@@ -11,6 +11,7 @@ from graphs import CONFIG, EXPERTS, GIVEN, KIND, Graph, numbers, ref
 from safetensors.torch import load_file, save_file
 
 from mova.checkpoint import quantize
+from mova.checkpoint.formats import QUANTISED
 
 # On a CPU the host expands the weights and computes in float32, as the model with decoded weights does. In int8 it also
 # rounds each layer's inputs, to 1/127 of the largest in a token, on a CPU too.
@@ -23,7 +24,7 @@ LORA = (("A", (4, 256)), ("B", (384, 4)))
 def written(server, files):
     """For each format, both experts quantised, and the high one decoded again."""
     folder = files / "models/diffusion_models"
-    for format_name in quantize.FORMATS:
+    for format_name in QUANTISED:
         for name, expert in EXPERTS.items():
             part = f"{name}_noise"
             state = joint_model(KIND, expert).state_dict()
@@ -46,10 +47,10 @@ def written(server, files):
 def known(host_place):
     """The formats of this host."""
     text = (host_place[0] / "comfy/quant_ops.py").read_text()
-    return {name for name, chosen in quantize.FORMATS.items() if f'"{chosen.host_name}"' in text}
+    return {name for name, chosen in QUANTISED.items() if f'"{chosen.host_name}"' in text}
 
 
-@pytest.fixture(params=list(quantize.FORMATS))
+@pytest.fixture(params=list(QUANTISED))
 def format_name(request, host_place, written):
     return request.param
 
@@ -66,7 +67,7 @@ def test_the_core_loader_and_sampler_run_it_as_the_model_that_we_decode(server, 
     if format_name not in known(host_place):
         graph.save(ref(node))
         fault = server.run(graph.nodes).error
-        host_name = quantize.FORMATS[format_name].host_name
+        host_name = QUANTISED[format_name].host_name
         assert f"quantised as {host_name}, which this ComfyUI does not know; update" in fault and "\n" not in fault
         return
     plain = graph.ksampler(graph.model("mova_high"), given)
@@ -190,7 +191,7 @@ def test_weights_are_stored_bit_for_bit_as_the_host_s_own_quantiser_does(host_pl
     on_host(host_place, QUANTISE, tmp_path / "w.safetensors", tmp_path / "out.safetensors")
     host = load_file(tmp_path / "out.safetensors")
     for format_name in known(host_place):
-        name = quantize.FORMATS[format_name].host_name
+        name = QUANTISED[format_name].host_name
         ours = quantize.encode(format_name, "blocks.0.ffn.0.weight", w, "high_noise")
         for key, tensor in ours.items():
             theirs = host[name + key.removeprefix("blocks.0.ffn.0.weight")]

@@ -1,5 +1,6 @@
 """Every wrong file and text encoder that we know of, through the loaders and the text node."""
 
+import json
 import shutil
 
 import pytest
@@ -79,13 +80,14 @@ def a_file_with_a_missing_tensor_in_the_loader(bench):
     experts(bench, changed(bench, "no_ffn", lacks="blocks.1.ffn.2.weight"))
 
 
-@refused("has a config in its metadata that is not a JSON object with MOVA's settings; convert it again.",
-         "{", "[1]", '{"transformer": [1]}')  # fmt: skip
+@refused("damaged_config.safetensors has a configuration in its metadata that is not valid JSON", "{")
+@refused("damaged_config.safetensors has a configuration in its metadata that is not a JSON object; convert it again.",
+         "[1]", '{"transformer": [1]}')  # fmt: skip
 def a_file_with_a_damaged_configuration_in_the_loader(bench, config):
     experts(bench, changed(bench, "damaged_config", config=config))
 
 
-@refused("names an unknown expert in its metadata; convert it again.", '"middle"', "[]", "null")
+@refused("unknown_expert.safetensors names an unknown expert in its metadata (", '"middle"', "[]", "null")
 def a_file_of_an_unknown_expert_in_the_loader(bench, expert):
     experts(bench, changed(bench, "unknown_expert", config=f'{{"transformer": {{"expert": {expert}}}}}'))
 
@@ -103,7 +105,7 @@ def folder(bench, name):
     return models / name
 
 
-@refused("dual_tower_bridge/config.json does not exist;")
+@refused("MOVA-parts lacks the part dual_tower_bridge; download the whole model folder.")
 def a_released_folder_that_lacks_a_part(bench):
     shutil.rmtree(folder(bench, "MOVA-parts") / "dual_tower_bridge")
     experts(bench, "MOVA-parts", "MOVA-parts")
@@ -143,6 +145,22 @@ def a_released_folder_with_a_part_of_another_release(bench):
     experts(bench, "MOVA-parts-mixed", "MOVA-parts-mixed")
 
 
+@refused("norm_q.weight' as I64, but a model's weights are ")
+def a_released_folder_with_whole_numbers(bench):
+    place = folder(bench, "MOVA-whole") / "audio_dit/diffusion_pytorch_model.safetensors"
+    state = load_file(place)
+    name = next(name for name in state if name.endswith("norm_q.weight"))
+    save_file({**state, name: state[name].long()}, place)
+    experts(bench, "MOVA-whole", "MOVA-whole")
+
+
+@refused("audio_vae/config.json: continuous is False, but only True is supported")
+def the_audio_vae_of_a_release_of_another_kind(bench):
+    place = folder(bench, "MOVA-discrete") / "audio_vae/config.json"
+    place.write_text(json.dumps({**json.loads(place.read_text()), "continuous": False}))
+    audio_vae(bench, "MOVA-discrete/audio_vae")
+
+
 def audio_vae(bench, name):
     shown(bench, ref(bench.add("MOVAAudioVAELoader", vae_name=name)))
 
@@ -159,7 +177,7 @@ def a_file_of_another_model_as_audio_vae(bench):
     audio_vae(bench, "other.safetensors")
 
 
-@refused("has a config in its metadata that is not", "{", "[1]")
+@refused("has a configuration in its metadata that is not", "{", "[1]")
 def an_audio_vae_with_a_damaged_configuration(bench, config):
     place = bench.server.base / "models/vae"
     save_file(load_file(place / "golden_audio.safetensors"), place / "config.safetensors", {"config": config})

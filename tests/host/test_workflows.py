@@ -8,13 +8,13 @@ import pytest
 import torch
 from small_workflows import NAMES, SMALL_INPUTS, SMALL_NODES, write_media
 
+from authoring.build import canvas_form
+from authoring.pages import WORKFLOWS
+from authoring.to_api import MUTED, to_api
 from mova.clip.reading import read_clip, read_clip_info
-from workflows.build import canvas_form
-from workflows.pages import WORKFLOWS
-from workflows.to_api import MUTED, to_api
 
 ROOT = Path(__file__).parents[2]
-STALE = "this file is not what it is made from: run python -m workflows.build"
+STALE = "this file is not what it is made from: run python -m authoring.build"
 
 seeds = itertools.count(1000)
 

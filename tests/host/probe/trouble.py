@@ -1,10 +1,14 @@
 """What only shows a run, and fails: previewers, progress hooks and notices, as other packs may have them."""
 
+import sys
+
 import comfy.samplers
 import comfy.utils
 import latent_preview
 from comfy.k_diffusion.sampling import sample_euler
 from server import PromptServer
+
+from .parts import Fresh, Node
 
 GOOD = {
     "previewer": latent_preview.get_previewer,
@@ -21,20 +25,14 @@ class Previewer(latent_preview.LatentPreviewer):
     decode_latent_to_preview_image = fail
 
 
-class Trouble:
+class Trouble(Fresh):
     """Passes a latent on; from then on `what` fails, until the next one of these."""
 
     @classmethod
     def INPUT_TYPES(cls):
         return {"required": {"latent": ("LATENT",), "what": (["nothing", *GOOD],)}}
 
-    @classmethod
-    def IS_CHANGED(cls, **_):
-        return float("nan")
-
     RETURN_TYPES = ("LATENT",)
-    FUNCTION = "run"
-    CATEGORY = "tests"
 
     def run(self, latent, what):
         latent_preview.get_previewer = (lambda *_: Previewer()) if what == "previewer" else GOOD["previewer"]
@@ -46,7 +44,7 @@ class Trouble:
         return (latent,)
 
 
-class OneStepMore:
+class OneStepMore(Node):
     """Euler that reports the end as a step of its own, as RES4LYF's samplers do."""
 
     @classmethod
@@ -54,8 +52,6 @@ class OneStepMore:
         return {"required": {}}
 
     RETURN_TYPES = ("SAMPLER",)
-    FUNCTION = "run"
-    CATEGORY = "tests"
 
     def run(self):
         def sampler(model, x, sigmas, extra_args=None, callback=None, disable=None):
@@ -64,3 +60,29 @@ class OneStepMore:
             return out
 
         return (comfy.samplers.KSAMPLER(sampler),)
+
+
+class StopAt(Fresh):
+    """Both experts, whose forward fails at this evaluation of the run (0-based; -1: never). Each step is kept."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"high": ("MODEL",), "low": ("MODEL",), "call": ("INT", {"default": -1, "min": -1})}}
+
+    RETURN_TYPES = ("MODEL", "MODEL")
+
+    def run(self, high, low, call):
+        (module,) = (module for name, module in sys.modules.items() if name.endswith(".mova.clip.rescue"))
+        module.SHARE = 0
+        calls = []
+
+        def wrapper(executor, *args, **kwargs):
+            calls.append(1)
+            if len(calls) == call + 1:
+                raise RuntimeError("stopped by the probe")
+            return executor(*args, **kwargs)
+
+        stopping = [model.clone() for model in (high, low)]
+        for model in stopping:
+            model.add_wrapper_with_key("diffusion_model", "probe_stop", wrapper)
+        return tuple(stopping)

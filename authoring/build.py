@@ -1,7 +1,7 @@
-"""Write the files of all workflows: python -m workflows.build, in the repository's root.
+"""Write the files of all workflows: python -m authoring.build, in the repository's root.
 
-Of each: NAME.json (what people open on the canvas), NAME.jpg (its picture among ComfyUI's templates), and
-api/NAME.json (what programs post). What is in them stands in pages.py.
+Of each, in workflows/: NAME.json (what people open on the canvas), NAME.jpg (its picture among ComfyUI's templates),
+and api/NAME.json (what programs post). What is in them stands in pages.py.
 """
 
 import argparse
@@ -17,7 +17,8 @@ from .canvas import Page
 from .pages import WORKFLOWS
 from .to_api import to_api
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "workflows"
 
 
 def canvas_form(describe: Callable[[Page], None], definitions: dict[str, Any]) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def definitions_at(url: str) -> dict[str, Any]:
 
 def definitions_of_an_own_server() -> dict[str, Any]:
     """Start ComfyUI with this pack, as the tests do. Exits with one sentence if there is none."""
-    sys.path.insert(0, str(HERE.parent / "tests" / "host"))
+    sys.path.insert(0, str(ROOT / "tests" / "host"))
     from client import Server, find_comfyui
 
     found = find_comfyui()
@@ -47,7 +48,7 @@ def definitions_of_an_own_server() -> dict[str, Any]:
         sys.exit(f"Workflows are built with ComfyUI's node definitions: {found}; or give --url.")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as base:
         server = Server(*found, Path(base))
-        server.add_pack("comfyui-mova", HERE.parent)
+        server.add_pack("comfyui-mova", ROOT)
         try:
             return definitions_at(server.start().url)
         finally:
@@ -63,9 +64,9 @@ def main() -> None:
     definitions = definitions_at(url) if url else definitions_of_an_own_server()
     for describe in WORKFLOWS:
         name, canvas = describe.__name__, canvas_form(describe, definitions)
-        write(HERE / f"{name}.json", canvas)
-        write(HERE / "api" / f"{name}.json", to_api(canvas, definitions))
-        draw(name).save(HERE / f"{name}.jpg", quality=85, optimize=True)
+        write(FOLDER / f"{name}.json", canvas)
+        write(FOLDER / "api" / f"{name}.json", to_api(canvas, definitions))
+        draw(name).save(FOLDER / f"{name}.jpg", quality=85, optimize=True)
         print(name)
 
 
