@@ -4,7 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..mova.model.text import NEGATIVE_PROMPT, TOKENS, clean
+from ..mova.model.text import NEGATIVE_PROMPT, TOKENS, clean, cut_notice
 from .host import finite, notice
 from .host.checks import check_clip
 
@@ -66,8 +66,8 @@ class MOVATextEncode(io.ComfyNode):
         for text, what in ((prompt, "prompt"), (negative_prompt, "negative prompt")):
             tokens, count = cut(clip.tokenize(clean(text)))
             texts.append(tokens)
-            if count > TOKENS:
-                notices.append(f"The {what} has {count} tokens; all beyond the first {TOKENS} are left out.")
+            if told := cut_notice(count, what):
+                notices.append(told)
         if notices:
             notice.show("\n".join(notices))
         made = [clip.encode_from_tokens_scheduled(tokens) for tokens in texts]

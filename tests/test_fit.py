@@ -123,14 +123,14 @@ def test_a_sound_that_is_not_numbers_is_refused_with_the_time(value):
     sound = torch.zeros(1, 2, 48000)
     sound[0, 1, 12000:12002] = value
     text = refusal(fit.fit, torch.zeros(24, 4, 4, 3), sound, 48000, FPS)
-    assert text.startswith("The sound has 2 value(s) that are not numbers (NaN or infinite), the first at 0.250 s;")
+    assert text.startswith("The sound holds NaN or infinite values (2, the first at 0.250 s);")
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
 def test_frames_that_are_not_numbers_are_refused_with_their_number(value):
     frames = torch.zeros(5, 4, 4, 3)
     frames[3, 1, 1, 1] = value
-    assert refusal(fit.fit, frames, None, 0, FPS).startswith("Frame 3 of 5 has values that are not numbers")
+    assert refusal(fit.fit, frames, None, 0, FPS).startswith("Frame 3 of 5 holds NaN or infinite values;")
 
 
 @pytest.mark.skipif(not shutil.which("ffprobe"), reason="needs ffprobe on the PATH")

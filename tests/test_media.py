@@ -230,7 +230,7 @@ def test_a_clip_is_as_readable_as_any_new_file(tmp_path):
         ({"frames": torch.zeros(0, 32, 48, 3, dtype=torch.uint8)}, "at least one"),
         ({"frames": torch.zeros(2, 32, 48, 3)}, "uint8"),
         ({"waveform": torch.zeros(0, 100)}, "[channels, samples]"),
-        ({"waveform": torch.full((1, 100), math.nan)}, "not numbers"),
+        ({"waveform": torch.full((1, 100), math.nan)}, "NaN or infinite values"),
     ],
 )
 def test_what_a_clip_cannot_hold_is_refused_and_leaves_nothing(tmp_path, change, words):

@@ -2,21 +2,14 @@
 
 import io
 import math
-import os
-import subprocess
-import sys
-import textwrap
 from fractions import Fraction
-from pathlib import Path
 
-import av
-import numpy as np
 import pytest
 import torch
 from clips import tone
 from sentences import refusal
+from videos import numbered, numbers, write, write_timed
 
-import mova
 from mova.clip.decoding import File
 from mova.clip.media import write_clip
 from mova.clip.memory import Frames
@@ -24,41 +17,6 @@ from mova.clip.pick import whole_length
 from mova.clip.stretch import Wanted, take
 
 LONG = 193
-
-
-BITS = 8
-
-
-def numbered(count, height=32, width=48):
-    """Frames that have their number in them, in stripes of black and white."""
-    bits = torch.arange(count)[:, None] >> torch.arange(BITS) & 1
-    stripes = (255 * bits).to(torch.uint8).repeat_interleave(width // BITS, dim=1)
-    return stripes[:, None, :, None].expand(-1, height, -1, 3)
-
-
-def numbers(stretch):
-    """Which frames these are."""
-    stripes = stretch.frames.mean(dim=(1, 3)).unflatten(1, (BITS, -1)).mean(dim=2)
-    return ((stripes > 0.5).int() << torch.arange(BITS)).sum(dim=1).tolist()
-
-
-def write(path, count, fps=24.0, waveform=None, rate=48000, size=(32, 48)):
-    write_clip(path, numbered(count, *size).contiguous(), fps, waveform, rate)
-    return File(path)
-
-
-def write_timed(path, times, lasts=40, form="matroska", offset=0):
-    """A video whose frame i is shown at times[i], in milliseconds."""
-    with av.open(path, "w", format=form) as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "10", "g": "5"})
-        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 1000)
-        for pixels, time in zip(numbered(len(times)).numpy(), times, strict=True):
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            frame.pts, frame.time_base, frame.duration = time + offset, Fraction(1, 1000), lasts
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return File(path)
 
 
 # How much
@@ -227,100 +185,3 @@ def test_a_picture_is_turned_as_the_file_says(tmp_path, degrees, wanted):
     corner = {(y, x): picture[halves[0][y], halves[1][x]].mean() > 0.5 for y in (0, 1) for x in (0, 1)}
     where = {90: (0, 1), 180: (1, 1), 270: (1, 0)}[degrees]  # clockwise
     assert [place for place, white in corner.items() if white] == [where]
-
-
-# With which sound
-
-
-@pytest.mark.parametrize(("start", "rate", "channels"), [(0, 48000, 1), (1.5, 48000, 2), (1.5, 44100, 1)])
-def test_the_sound_is_that_of_the_same_time(tmp_path, start, rate, channels):
-    sound = tone(rate * 5, rate, channels)
-    sound[:, : int(2 * rate)] = 0  # it begins at 2 s
-    stretch = take(write(tmp_path / "a.mp4", 100, 24, sound, rate), Wanted(start, 49))
-    assert stretch.waveform.shape == (channels, round(49 / 24 * rate)) and stretch.sample_rate == rate
-    begins = round((2 - start) * rate)
-    wanted = sound[:, round(start * rate) :][:, : stretch.waveform.shape[1]]
-    assert stretch.waveform[:, : begins - 1024].abs().max() < 0.01
-    for heard, meant in zip(stretch.waveform, wanted, strict=True):
-        assert torch.corrcoef(torch.stack([heard[begins:], meant[begins:]]))[0, 1] > 0.99
-    assert len(stretch.notices) == 1
-
-
-def test_sound_of_a_video_in_memory_is_cut_and_padded():
-    source = Frames(numbered(40) / 255, Fraction(20), torch.arange(60_000.0)[None], 48000)
-    stretch = take(source, Wanted(0.5, 9))
-    assert torch.equal(stretch.waveform, torch.arange(24_000.0, 24_000 + 21_600)[None])
-    later = take(source, Wanted(1.0, 17)).waveform
-    assert later.shape == (1, 40_800) and later[0, 11_999] == 59_999 and not later[0, 12_000:].any()
-
-
-def test_a_video_without_sound_gives_silence_and_says_so(tmp_path):
-    stretch = take(write(tmp_path / "a.mp4", 24), Wanted(0, 9))
-    assert stretch.waveform.shape == (1, 18000) and not stretch.waveform.any() and stretch.sample_rate == 48000
-    assert stretch.notices[1:] == ["The video has no sound there; silence stands for it."]
-
-
-# Faults
-
-
-def test_what_cannot_be_read_is_told_in_one_sentence(tmp_path):
-    (tmp_path / "no.mp4").write_bytes(b"no video at all" * 100)
-    assert refusal(File, tmp_path / "no.mp4").startswith("The video cannot be read (")
-    assert refusal(File, tmp_path / "gone.mp4").startswith("The video cannot be read (")
-    with av.open(tmp_path / "sound.mp4", "w") as container:
-        stream = container.add_stream("aac", rate=48000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.float32), "fltp", "mono")
-        frame.sample_rate = 48000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    assert refusal(File, tmp_path / "sound.mp4") == "The video has no picture, only sound; load another."
-
-
-def test_a_video_that_ends_early_gives_what_there_is(tmp_path):
-    source = write_timed(tmp_path / "a.mkv", [i * 40 for i in range(100)])
-    whole = (tmp_path / "a.mkv").read_bytes()
-    (tmp_path / "a.mkv").write_bytes(whole[: len(whole) * 2 // 3])
-    found = numbers(take(source, Wanted(0, LONG)))
-    assert 20 < len(found) < 100 and found == list(range(len(found)))
-
-
-def test_a_frame_in_memory_that_is_not_numbers_is_told():
-    frames = torch.zeros(9, 4, 4, 3)
-    frames[7, 1, 1, 1] = math.nan
-    assert "Frame 7 of the video has values that are not numbers" in refusal(
-        take, Frames(frames, Fraction(24)), Wanted(0, 9)
-    )
-    assert len(take(Frames(frames, Fraction(24)), Wanted(0, 5)).frames) == 5, "only what is used is looked at"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: /proc counts a process's memory there")
-def test_memory_goes_by_the_frames_that_are_used_not_by_the_source(tmp_path):
-    """600 frames of 640 x 360, of which 9 are used: all of them in float32 are 1.7 GB."""
-    with av.open(tmp_path / "a.mp4", "w") as container:
-        stream = container.add_stream("libx264", rate=24, options={"preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
-        for index in range(600):
-            frame = av.VideoFrame(640, 360, "yuv420p")
-            for plane in frame.planes:
-                plane.update(bytes([index % 250]) * plane.buffer_size)
-            frame.pts = index
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    script = """
-        import sys
-        from pathlib import Path
-        from mova.clip.decoding import File
-        from mova.clip.stretch import Wanted, take
-        def memory(name):
-            lines = Path("/proc/self/status").read_text().splitlines()
-            return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-        before = memory("VmRSS")
-        stretch = take(File(sys.argv[1]), Wanted(20.0, 9))
-        assert stretch.frames.shape == (9, 360, 640, 3)
-        print(memory("VmHWM") - before)
-    """
-    environment = os.environ | {"PYTHONPATH": str(Path(mova.__file__).parents[1])}
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "a.mp4")]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    assert float(done.stdout) < 120  # MiB; the frames are 25

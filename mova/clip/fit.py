@@ -115,8 +115,7 @@ def check_sound(waveform: Tensor, sample_rate: float) -> None:
     if count:
         first = int(faulty.flatten(0, -2).any(dim=0).nonzero()[0])
         raise MovaError(
-            f"The sound has {count} value(s) that are not numbers (NaN or infinite), the first at "
-            f"{first / sample_rate:.3f} s; take another sound."
+            f"The sound holds NaN or infinite values ({count}, the first at {first / sample_rate:.3f} s); take another."
         )
 
 
@@ -152,8 +151,8 @@ def check_frames(frames: Tensor) -> None:
     for number, frame in enumerate(frames) if frames.dtype.is_floating_point else ():
         if not frame.isfinite().all():
             raise MovaError(
-                f"Frame {number} of {len(frames)} has values that are not numbers (NaN or infinite); take others, or "
-                "decode them in bf16 or fp32."
+                f"Frame {number} of {len(frames)} holds NaN or infinite values; take others, or decode them in bf16 or "
+                "fp32."
             )
 
 

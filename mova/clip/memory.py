@@ -45,9 +45,7 @@ class Frames:
         """[height, width, 3], float32 in 0..1, or uint8 if it is scaled. Raises MovaError for NaN and infinity."""
         image = self.images[frame : frame + 1]
         if not image.isfinite().all():
-            raise MovaError(
-                f"Frame {frame} of the video has values that are not numbers (NaN or infinite); load another."
-            )
+            raise MovaError(f"Frame {frame} of the video holds NaN or infinite values; load another.")
         image = (on_white(image) if image.shape[-1] == 4 else image[..., :3])[0].float().cpu()
         if (width, height) == self.size(frame):
             return image

@@ -72,6 +72,9 @@ def encode_prompts(checkpoint: Checkpoint, request: Request, runtime: Runtime) -
     """UMT5 features of the prompt and the negative prompt, each [1, 512, width]."""
     begin(runtime, "text encoder")
     tokenizer = text.load_tokenizer(checkpoint.root / "tokenizer")
+    for prompt, what in ((request.prompt, "prompt"), (request.negative_prompt, "negative prompt")):
+        if notice := text.cut_notice(text.token_count(tokenizer, prompt), what):
+            runtime.notice(notice)
     encoder = text.load_encoder(checkpoint.root / "text_encoder", runtime.dtype, runtime.device)
     prompts = text.encode(tokenizer, encoder, [request.prompt, request.negative_prompt])
     made = dict(zip(("the prompt", "the negative prompt"), prompts, strict=True))

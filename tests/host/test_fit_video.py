@@ -110,7 +110,7 @@ refused("width is 1000000;", video, width=1000000)
 refused("fps is nan;", video, fps=math.nan)
 (folder / "no.mp4").write_bytes(b"nothing" * 1000)
 refused("The video cannot be read (", InputImpl.VideoFromFile(str(folder / "no.mp4")))
-refused("Frame 1 of the video has values", InputImpl.VideoFromComponents(Types.VideoComponents(
+refused("Frame 1 of the video holds NaN", InputImpl.VideoFromComponents(Types.VideoComponents(
     images=torch.full((5, 8, 8, 3), math.nan)[:1].expand(5, -1, -1, -1).index_fill(0, torch.tensor([0]), 0.0),
     audio=None, frame_rate=Fraction(24))))
 """

@@ -137,7 +137,7 @@ def a_sound_without_samples(bench, what):
         shown(bench, ref(bench.add("MOVACombineVideo", images=picture, fps=24.0, audio=audio)))
 
 
-@refused("The sound has 1 value(s) that are not numbers (NaN or infinite), the first at 0.125 s; take another sound.",
+@refused("The sound holds NaN or infinite values (1, the first at 0.125 s); take another.",
          "encode", "combine")  # fmt: skip
 def a_sound_that_is_not_numbers(bench, what):
     waveform = torch.zeros(1, 2, 18000)
@@ -150,7 +150,7 @@ def a_sound_that_is_not_numbers(bench, what):
         shown(bench, ref(bench.add("MOVACombineVideo", images=picture, fps=24.0, audio=audio)))
 
 
-@refused("Frame 2 of 3 has values that are not numbers (NaN or infinite);")
+@refused("Frame 2 of 3 holds NaN or infinite values;")
 def a_video_of_frames_that_are_not_numbers(bench):
     images = torch.zeros(3, 64, 96, 3)
     images[2, 5, 5, 1] = float("inf")
