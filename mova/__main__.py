@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     add("--attention", choices=kernels, default="auto", help="the kernel; auto takes only exact ones")
     add("--elementwise", choices=("torch", "triton"), default="torch", help="triton: norm and rotation in one pass")
     add("--low-memory", action="store_true", help="a tenth less at the peak; some weights are read several times")
+    add("--resume", action="store_true", help="go on with a run that was stopped: what is kept of it lies beside --out")
     add("--tiled-vae", action="store_true", help="encode and decode the video in tiles: less memory, slower")
 
     convert = commands.add_parser("convert", help="write the single files that ComfyUI loads", formatter_class=show)
@@ -119,6 +120,8 @@ def run_generate(options: argparse.Namespace) -> None:
     from .checkpoint.release import open_checkpoint
     from .clip import media, pipeline, runtime
     from .clip.contact_sheet import write_contact_sheet
+    from .clip.request import identity, settings_of
+    from .clip.rescue import Keeper
     from .sampling.conditioning import crop_notice
 
     quiet_libraries()
@@ -147,14 +150,41 @@ def run_generate(options: argparse.Namespace) -> None:
             notice=progress.tell,
         )
         checkpoint = open_checkpoint(options.checkpoint)
-        result = pipeline.generate(checkpoint, request, where)
-        progress.part("writing the clip")
-    settings = pipeline.settings_of(checkpoint, request, where)
-    media.write_clip(options.out, result.frames, options.fps, result.waveform, result.sample_rate, settings)
+        place = options.out.with_suffix(".unfinished.safetensors")
+        keeper = Keeper(place, identity(checkpoint, request, where), options.steps, progress.tell)
+        done = kept_run(keeper, options.resume)
+        try:
+            with keeper.saying_so():
+                result = pipeline.generate(checkpoint, request, where, keeper, done)
+                progress.part("writing the clip")
+                settings = settings_of(checkpoint, request, where)
+                clip = (result.frames, options.fps, result.waveform, result.sample_rate, settings)
+                media.write_clip(options.out, *clip, tell=progress.tell)
+        except KeyboardInterrupt:
+            options.stopped = f"{keeper.told()}." if keeper.told() else "nothing was written."
+            raise
+    keeper.remove()
     print(options.out)
     if options.contact_sheet:
         write_contact_sheet(options.contact_sheet, result.frames, result.waveform, result.sample_rate)
         print(options.contact_sheet)
+
+
+def kept_run(keeper: Any, resume: bool) -> Any:
+    """The run to go on with; None begins anew. Raises MovaError if what is kept is of another run."""
+    from .clip.request import HOW
+    from .clip.rescue import check_same, read_run
+
+    if not resume:
+        if keeper.path.exists():
+            keeper.notice(f"{keeper.path} is of a run that was stopped (--resume goes on with it); it is replaced now.")
+        return None
+    done = read_run(keeper.path)
+    if others := check_same(keeper.path, done, keeper.said, but=HOW):
+        keeper.notice(f"The run was begun with another {' and '.join(others)}: its rounding may differ.")
+    keeper.kept = done.step
+    keeper.notice(f"{keeper.path}: {done.step} of {done.steps} steps are done.")
+    return done
 
 
 def quiet_libraries() -> None:
@@ -168,9 +198,9 @@ def quiet_libraries() -> None:
 
 
 def request_from(options: argparse.Namespace) -> Any:
-    """The options as a pipeline.Request, with the pictures read."""
+    """The options as a Request, with the pictures read."""
     from .clip import reading
-    from .clip.pipeline import Request
+    from .clip.request import Request
     from .lora.plan import LoraChoice
     from .sampling.guidance import Guidance
 

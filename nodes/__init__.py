@@ -9,7 +9,21 @@ def load() -> list[type]:
 
     The copies' classes are of the same names, but not the same: mixed, a model would be "MOVA, not MOVA".
     """
-    from . import audio, conditioning, conditioning_files, latents, loaders, lora, options, sampling, text, video
+    from . import (
+        audio,
+        conditioning,
+        conditioning_files,
+        fit_video,
+        joint_sampler,
+        kept_runs,
+        latents,
+        loaders,
+        lora,
+        options,
+        sampling,
+        text,
+        video,
+    )
     from .host.family import register
 
     other = register()
@@ -30,10 +44,12 @@ def load() -> list[type]:
         conditioning.MOVAConditioning,
         sampling.MOVAScheduler,
         sampling.MOVAGuider,
-        sampling.MOVAJointSampler,
+        joint_sampler.MOVAJointSampler,
+        kept_runs.MOVALoadRun,
         latents.MOVASeparateLatent,
         latents.MOVACombineLatent,
         audio.MOVAAudioDecode,
         audio.MOVAAudioEncode,
+        fit_video.MOVAFitVideo,
         video.MOVACombineVideo,
     ]

@@ -1,17 +1,17 @@
 """Sound: from AUDIO to latents and back."""
 
-import math
 from pathlib import Path
 
 import folder_paths
 import torch
 from comfy_api.latest import io
 
+from ..mova.clip.fit import check_sound
+from ..mova.clip.resample import needed, resample
 from ..mova.sampling.conditioning import audio_samples
 from . import released
 from .host import finite
 from .host.checks import audio_of, check_audio, check_audio_vae, check_clip_size, size_fault
-from .host.resample import resample
 from .inputs import fps_input, length_input
 
 
@@ -62,7 +62,6 @@ class MOVAAudioDecode(io.ComfyNode):
     def execute(cls, samples, audio_vae) -> io.NodeOutput:
         check_audio_vae(audio_vae)
         latent = audio_of(samples["samples"], audio_vae.latent_channels)
-        finite.check_latent([latent], "to be decoded")
         waveform = audio_vae.decode(latent).movedim(-1, 1)
         finite.check(waveform, "The sound that the audio VAE made", "load its file again, or download it again")
         return io.NodeOutput({"waveform": waveform, "sample_rate": audio_vae.audio_sample_rate})
@@ -99,9 +98,10 @@ class MOVAAudioEncode(io.ComfyNode):
         check_audio_vae(audio_vae)
         check_audio(audio)
         rate = audio_vae.audio_sample_rate
-        # Cut before the work, for it may be an hour of music; resampling reads at most a second beyond what is kept.
-        enough = math.ceil((length / fps + 2) * audio["sample_rate"])
-        waveform = audio["waveform"][..., :enough].float().mean(dim=1, keepdim=True)
+        # Cut before the work, for it may be an hour of music.
+        waveform = audio["waveform"][..., : needed(length / fps, audio["sample_rate"], rate)]
+        check_sound(waveform, audio["sample_rate"])
+        waveform = waveform.float().mean(dim=1, keepdim=True)
         waveform = resample(waveform, audio["sample_rate"], rate)
         samples, hop = audio_samples(length, fps, rate), audio_vae.downscale_ratio
         waveform = torch.nn.functional.pad(waveform, (0, samples - waveform.shape[-1]))  # a negative padding cuts

@@ -4,8 +4,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..mova.model.text import NEGATIVE_PROMPT, TOKENS, clean
-from .host import notice
+from ..mova.model.text import NEGATIVE_PROMPT, TOKENS, clean, cut_notice
+from .host import finite, notice
 from .host.checks import check_clip
 
 ENCODER, PAD = "umt5xxl", 0  # what the host calls UMT5's tokens, and the one it fills up with
@@ -66,8 +66,13 @@ class MOVATextEncode(io.ComfyNode):
         for text, what in ((prompt, "prompt"), (negative_prompt, "negative prompt")):
             tokens, count = cut(clip.tokenize(clean(text)))
             texts.append(tokens)
-            if count > TOKENS:
-                notices.append(f"The {what} has {count} tokens; all beyond the first {TOKENS} are left out.")
+            if told := cut_notice(count, what):
+                notices.append(told)
         if notices:
             notice.show("\n".join(notices))
-        return io.NodeOutput(*[clip.encode_from_tokens_scheduled(tokens) for tokens in texts])
+        made = [clip.encode_from_tokens_scheduled(tokens) for tokens in texts]
+        for conditioning, what in zip(made, ("prompt", "negative prompt"), strict=True):
+            remedy = "start ComfyUI with --bf16-text-enc or --fp32-text-enc, or load another file of umt5_xxl"
+            for features, _ in conditioning:
+                finite.check(features, f"What the text encoder made of the {what}", remedy)
+        return io.NodeOutput(*made)

@@ -1,25 +1,32 @@
 """The clip: frames and sound as the host's VIDEO."""
 
-import torch
-from comfy_api.latest import InputImpl, Types, io
-from torch import Tensor
+from pathlib import Path
+from typing import Any
 
-from ..mova.clip.media import fit_audio, frame_rate
+import folder_paths
+from comfy_api.latest import InputImpl, Types, io
+
+from ..mova.clip.fit import fit
+from ..mova.clip.media import frame_rate
 from ..mova.sampling.conditioning import check_fps
+from .host import kept_runs, notice
 from .host.checks import check_audio, check_images, size_fault
 from .inputs import fps_input
 
 
-def fit_clips(waveform: Tensor, frames: int, fps: float, sample_rate: int) -> Tensor:
-    """Sounds [B, channels, N] of B clips that follow each other in the frames, as one of their length [1, channels, N].
+class Clip(InputImpl.VideoFromComponents):
+    """Once it is saved, what its samplers have kept is of no use any more."""
 
-    If the frames cannot be as many clips, the first sound is for all frames, as in the host's nodes.
-    """
-    if frames % len(waveform):
-        waveform = waveform[:1]
-    clips = fit_audio(waveform, frames // len(waveform), fps, sample_rate)
-    # Fitted once more, so that roundings of the clips do not add up.
-    return fit_audio(torch.cat(tuple(clips), dim=-1)[None], frames, fps, sample_rate)
+    def __init__(self, components: Any, samplers: set[str]) -> None:
+        super().__init__(components)
+        self.samplers = samplers
+
+    def save_to(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """As the host's."""
+        super().save_to(path, *args, **kwargs)
+        temporary = Path(folder_paths.get_temp_directory())
+        if isinstance(path, str | Path) and temporary not in Path(path).parents:  # else it is but a preview
+            kept_runs.clip_is_saved(self.samplers)
 
 
 class MOVACombineVideo(io.ComfyNode):
@@ -31,7 +38,8 @@ class MOVACombineVideo(io.ComfyNode):
             node_id="MOVACombineVideo",
             display_name="MOVA Combine Video",
             category="MOVA",
-            description="Frames and sound as a video; the sound is cut or padded to the exact length of the frames.",
+            description="Frames and sound as a video, made to fit what MP4 can hold. The sound is cut or padded to the "
+            "exact length of the frames.",
             search_aliases=["create video with audio", "mux"],
             inputs=[
                 io.Image.Input("images", tooltip="Frames, from VAE Decode."),
@@ -39,6 +47,7 @@ class MOVACombineVideo(io.ComfyNode):
                 io.Audio.Input("audio", optional=True, tooltip="Without it the video is silent."),
             ],
             outputs=[io.Video.Output()],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
@@ -53,8 +62,12 @@ class MOVACombineVideo(io.ComfyNode):
         rate = frame_rate(fps)
         if audio is not None:
             check_audio(audio)
-            waveform, sample_rate = audio["waveform"], audio["sample_rate"]
-            fitted = fit_clips(waveform, len(images), float(rate), sample_rate)
-            audio = {"waveform": fitted, "sample_rate": sample_rate}
-        components = Types.VideoComponents(images=images, audio=audio, frame_rate=rate)
-        return io.NodeOutput(InputImpl.VideoFromComponents(components))
+        sound = (None, 0) if audio is None else (audio["waveform"], audio["sample_rate"])
+        fitted = fit(images, *sound, rate)
+        if fitted.notices:
+            notice.show("\n".join(fitted.notices))
+        if audio is not None:
+            audio = {"waveform": fitted.waveform, "sample_rate": fitted.sample_rate}
+        components = Types.VideoComponents(images=fitted.frames, audio=audio, frame_rate=rate)
+        samplers = kept_runs.nodes_before(str(cls.hidden.unique_id), cls.hidden.prompt or {})
+        return io.NodeOutput(Clip(components, samplers))

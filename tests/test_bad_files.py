@@ -16,7 +16,8 @@ from sentences import refusal
 from mova.checkpoint.header import read_header
 from mova.checkpoint.release import FOLDERS, open_checkpoint
 from mova.checkpoint.weights import open_weights, read_json
-from mova.clip.pipeline import Request, encode_images, encode_prompts
+from mova.clip.pipeline import encode_images, encode_prompts
+from mova.clip.request import Request
 from mova.clip.runtime import Runtime
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="links and permissions of POSIX")

@@ -12,7 +12,8 @@ from mova import JointModel, MovaConfig
 from mova.checkpoint.header import TensorInfo
 from mova.checkpoint.release import open_checkpoint
 from mova.checkpoint.weights import check_finite, check_tensors, open_weights
-from mova.clip.pipeline import Request, generate
+from mova.clip.pipeline import generate
+from mova.clip.request import Request
 from mova.clip.runtime import Runtime
 from mova.model.shapes import expected_shapes
 from mova.shorten import short

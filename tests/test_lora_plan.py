@@ -13,8 +13,10 @@ from mova import JointModel
 from mova.__main__ import main
 from mova.arguments import lora
 from mova.checkpoint.release import open_checkpoint
-from mova.clip.pipeline import Request, generate, load_expert, load_shared
+from mova.clip.denoise import load_expert, load_shared
+from mova.clip.pipeline import generate
 from mova.clip.reading import read_clip_info
+from mova.clip.request import Request
 from mova.clip.runtime import Runtime
 from mova.lora.merge import merged
 from mova.lora.plan import LoraChoice, plan
@@ -90,6 +92,7 @@ def test_each_layer_goes_to_its_part_and_a_layer_of_no_module_to_both_experts(ch
         ("wan2.2-lownoise-style", {}, 1),
         ("style", {"ss_output_name": "my_style_low"}, 1),
         ("style", {"ss_sd_model_name": "wan2.2_i2v_high_noise_14B_fp16.safetensors"}, 0),
+        ("style", {"ss_sd_model_name": "wan2.2_i2v_low_noise_14B_fp16.safetensors"}, None),  # may be for both
         ("style", {"modelspec.timestep_range": "900,1000"}, 0),
         ("style", {"modelspec.timestep_range": "0,900"}, 1),
         ("style", {"modelspec.timestep_range": "0,1000"}, None),

@@ -193,3 +193,6 @@ def test_nan_in_a_lora_is_told_when_it_is_read(tmp_path):
 def test_info_reads_these_names(tmp_path):
     lines = list(describe_lora(saved(tmp_path / "l.safetensors", pair(f"transformer.{TO_Q}", Q))))
     assert "no module is named: a video tower of Wan's kind: 1 layers, rank 4" in lines
+    assert not any("expert alone" in line for line in lines)
+    noted = describe_lora(saved(tmp_path / "style_low_noise.safetensors", pair(f"transformer.{TO_Q}", Q)))
+    assert "for the low-noise expert alone, by its name" in noted

@@ -13,7 +13,7 @@ import torch
 from clips import listing, moving_frames, tone
 from sentences import refusal
 
-from mova.clip import media, reading
+from mova.clip import fit, media, reading
 
 AAC_FRAME = 1024  # samples
 
@@ -60,12 +60,12 @@ def test_an_output_in_a_folder_without_write_access_is_refused():
 
 def test_audio_is_cut_to_the_frames():
     waveform = torch.arange(100_000.0)[None]
-    fitted = media.fit_audio(waveform, 25, 24.0, 48000)
+    fitted = fit.fit_length(waveform, 25, 24.0, 48000)
     assert torch.equal(fitted, waveform[:, :50_000])
 
 
 def test_audio_is_padded_with_silence_to_the_frames():
-    fitted = media.fit_audio(torch.ones(2, 10), 25, 12.5, 44100)
+    fitted = fit.fit_length(torch.ones(2, 10), 25, 12.5, 44100)
     assert fitted.shape == (2, 88_200) and fitted.sum() == 20
 
 
@@ -226,12 +226,11 @@ def test_a_clip_is_as_readable_as_any_new_file(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"frames": torch.zeros(2, 33, 48, 3, dtype=torch.uint8)}, "even width and height"),
+        ({"frames": torch.zeros(2, 32, 48, 2, dtype=torch.uint8)}, "[F, H, W, 3 or 4]"),
         ({"frames": torch.zeros(0, 32, 48, 3, dtype=torch.uint8)}, "at least one"),
         ({"frames": torch.zeros(2, 32, 48, 3)}, "uint8"),
-        ({"waveform": torch.zeros(6, 100)}, "1 or 2 channels"),
-        ({"waveform": torch.full((1, 100), math.nan)}, "not numbers"),
-        ({"sample_rate": 47999}, "47999"),
+        ({"waveform": torch.zeros(0, 100)}, "[channels, samples]"),
+        ({"waveform": torch.full((1, 100), math.nan)}, "NaN or infinite values"),
     ],
 )
 def test_what_a_clip_cannot_hold_is_refused_and_leaves_nothing(tmp_path, change, words):

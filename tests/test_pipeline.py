@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from mova import Cancelled, MovaError
 from mova.checkpoint.release import EXPERT_FOLDERS, open_checkpoint
-from mova.clip import pipeline
-from mova.clip.pipeline import Request, decode_audio, decode_video, encode_images, encode_prompts, generate
+from mova.clip import denoise
+from mova.clip.pipeline import decode_audio, decode_video, encode_images, encode_prompts, generate
+from mova.clip.request import Request, settings_of
 from mova.clip.runtime import Runtime
 from mova.model import attention, text, video_vae
 from mova.sampling.guidance import Guidance
@@ -120,7 +121,7 @@ def test_an_expert_without_steps_is_not_loaded(checkpoint, boundary, used):
 
 
 def test_only_one_expert_is_in_memory_at_a_time(checkpoint, monkeypatch):
-    load, high = pipeline.load_expert, []
+    load, high = denoise.load_expert, []
     alive = []
 
     def load_expert(model, checkpoint, runtime, part, *loras):
@@ -130,7 +131,7 @@ def test_only_one_expert_is_in_memory_at_a_time(checkpoint, monkeypatch):
         gc.collect()
         alive.append(sum(ref() is not None for ref in high))
 
-    monkeypatch.setattr(pipeline, "load_expert", load_expert)
+    monkeypatch.setattr(denoise, "load_expert", load_expert)
     parts = []
     generate(checkpoint, SMALL, dataclasses.replace(FLOAT, part=lambda name: parts.append(name)))
     assert alive[0] == len(high) > 0
@@ -254,17 +255,17 @@ def test_a_device_without_room_is_told(checkpoint):
 
 
 def test_settings_name_all_that_a_clip_was_made_with(checkpoint):
-    settings = pipeline.settings_of(checkpoint, SMALL, FLOAT)
+    settings = settings_of(checkpoint, SMALL, FLOAT)
     assert settings["video_shift"] == settings["audio_shift"] == 5.0 and settings["boundary"] == 0.9
     assert settings["checkpoint"] == Path(checkpoint.root).name and settings["image"] is False
     assert settings["tiled_vae"] is False and settings["torch"] == torch.__version__
-    tiled = pipeline.settings_of(checkpoint, SMALL, dataclasses.replace(FLOAT, tiled_vae=True))
+    tiled = settings_of(checkpoint, SMALL, dataclasses.replace(FLOAT, tiled_vae=True))
     assert tiled["tiled_vae"] is True
 
 
 def test_the_version_in_a_clip_is_the_pack_s(checkpoint):
     project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-    version = pipeline.settings_of(checkpoint, SMALL, FLOAT)["mova"]
+    version = settings_of(checkpoint, SMALL, FLOAT)["mova"]
     assert f'\nversion = "{version}"\n' in project
 
 
@@ -272,7 +273,7 @@ def test_a_clip_is_the_same_in_low_memory_and_says_how_it_was_made(checkpoint, p
     monkeypatch.setattr(attention, "LONG", 0)  # or a clip this small would be done at once
     runtime = dataclasses.replace(FLOAT, low_memory=True)
     assert all(error(b, a) < 1e-4 for a, b in zip(plain, latents(checkpoint, runtime), strict=True))
-    kept = pipeline.settings_of(checkpoint, SMALL, runtime)
+    kept = settings_of(checkpoint, SMALL, runtime)
     assert kept["low_memory"] is True and kept["elementwise"] == "torch"
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,9 @@ from torch import Tensor
 
 from ..errors import MovaError
 from ..files import check_name, reason, temporary_name, whole_file
+from .fit import AAC_LAYOUTS, fit
 
 BT709 = 1  # the number of BT.709 in H.264's three colour tags (matrix, primaries, transfer)
-AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
-AAC_LAYOUTS = {1: "mono", 2: "stereo"}
 
 
 def check_output(path: Path, suffix: str = ".mp4") -> None:
@@ -49,12 +48,6 @@ def check_output(path: Path, suffix: str = ".mp4") -> None:
         raise MovaError(f"{shown} cannot be written ({reason(error)}); choose another folder or name.") from error
 
 
-def fit_audio(waveform: Tensor, frames: int, fps: float, sample_rate: int) -> Tensor:
-    """Cut or zero-pad [channels, samples] to exactly round(frames / fps * sample_rate) samples."""
-    missing = round(frames / fps * sample_rate) - waveform.shape[-1]
-    return torch.nn.functional.pad(waveform, (0, missing))  # a negative padding cuts
-
-
 def write_clip(
     path: Path,
     frames: Tensor,
@@ -63,19 +56,24 @@ def write_clip(
     sample_rate: int = 48000,
     settings: Mapping[str, Any] | None = None,
     crf: int = 17,
+    tell: Callable[[str], None] = lambda notice: None,
 ) -> None:
     """Write an MP4 (H.264 and AAC) that is either complete or not there; an older file at `path` stays until then.
 
-    `frames` is uint8 [F, H, W, 3] with even H and W, `waveform` float [channels, samples] in -1..1 with one or two
-    channels; it is cut or zero-padded to the length of the frames. `settings` goes into the file as JSON, where
-    `read_clip_info` finds it. Raises MovaError if the values cannot be stored or the disk refuses them.
+    `frames` is uint8 [F, H, W, 3], `waveform` float [channels, samples] in -1..1; it is cut or zero-padded to the
+    length of the frames. What MP4 cannot hold (odd sides, transparency, other rates and channels) is made to fit, and
+    what was done given to `tell`. `settings` goes into the file as JSON, where `read_clip_info` finds it. Raises
+    MovaError if the values cannot be stored or the disk refuses them.
     """
     path = Path(path)
     rate = frame_rate(fps)
-    check_frames(frames)
-    if waveform is not None:
-        check_waveform(waveform, sample_rate)
-        waveform = fit_audio(waveform.float().clamp(-1, 1), len(frames), float(rate), sample_rate)
+    if frames.dtype != torch.uint8:
+        raise MovaError(f"A clip is written of frames in uint8, not {frames.dtype}; convert them first.")
+    fitted = fit(frames, None if waveform is None else waveform[None], sample_rate, rate)
+    for notice in fitted.notices:
+        tell(notice)
+    frames, sample_rate = fitted.frames, fitted.sample_rate
+    waveform = None if fitted.waveform is None else fitted.waveform[0].clamp(-1, 1)
     with whole_file(path, (av.FFmpegError,)) as temporary:
         container = av.open(os.path.abspath(temporary), "w", format="mp4", options={"movflags": "faststart"})
         try:
@@ -102,27 +100,6 @@ def frame_rate(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(100)
 
 
-def check_frames(frames: Tensor) -> None:
-    """Raise MovaError unless `frames` is uint8 [F, H, W, 3] that H.264 with halved colour can hold."""
-    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.numel():
-        raise MovaError(
-            f"A clip needs frames of uint8 [F, H, W, 3] and at least one of them, not {frames.dtype} {[*frames.shape]}."
-        )
-    height, width = frames.shape[1:3]
-    if height % 2 or width % 2:
-        raise MovaError(f"Frames of {width}x{height} cannot be written as MP4; choose an even width and height.")
-
-
-def check_waveform(waveform: Tensor, sample_rate: int) -> None:
-    """Raise MovaError unless `waveform` is a [channels, samples] that AAC can hold."""
-    if waveform.ndim != 2 or waveform.shape[0] not in AAC_LAYOUTS:
-        raise MovaError(f"A clip needs sound of [1 or 2 channels, samples], not {[*waveform.shape]}; mix it first.")
-    if sample_rate not in AAC_RATES:
-        raise MovaError(f"AAC cannot hold sound of {sample_rate} samples a second; resample it to 48000.")
-    if not waveform.isfinite().all():
-        raise MovaError("The sound has values that are not numbers (NaN or infinite), so it cannot be written.")
-
-
 def encode(
     container: av.container.OutputContainer,
     frames: Tensor,
@@ -142,7 +119,7 @@ def encode(
     if waveform is not None:
         layout = AAC_LAYOUTS[waveform.shape[0]]
         audio = container.add_stream("aac", rate=sample_rate, layout=layout)
-        audio.bit_rate = 192_000
+        audio.bit_rate = max(192_000, 96_000 * len(waveform))
         samples = waveform.contiguous().numpy()
         ends = [round(index / rate * sample_rate) for index in range(1, len(frames))] + [samples.shape[1]]
 

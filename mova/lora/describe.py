@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..shorten import first_names
+from .experts import EXPERT_NAMES, noted_expert
 from .fit import has_any_place
 from .names import BARE
 from .reading import read_lora
@@ -28,6 +29,8 @@ def describe_lora(path: Path) -> Iterator[str]:
         role = ROLES[module] if known else "a LoRA for another model, MOVA has no such layers"
         yield f"{role}: {len(layers)} layers{rank}"
     yield file.scales()
+    if BARE in file.modules and (noted := noted_expert(file)):
+        yield f"for the {EXPERT_NAMES[noted[0]]} expert alone, by its {noted[1]}"
     if file.unknown:
         yield f"keys that are not known: {first_names(file.unknown)}"
     if file.incomplete:

@@ -8,25 +8,33 @@ from .reading import LoraFile
 
 EXPERT_NAMES = {"high_noise": "high-noise", "low_noise": "low-noise"}
 IN_NAMES = {"high_noise": r"(?<![a-z])high(?![a-z])|highnoise", "low_noise": r"(?<![a-z])low(?![a-z])|lownoise"}
-# Entries of a file's metadata that name what it was trained on or saved as: they stay when somebody renames the file.
-NAMES_IN_METADATA = ("ss_output_name", "modelspec.title", "ss_sd_model_name")
-TIMESTEPS = "modelspec.timestep_range"  # "900,1000", as musubi-tuner writes it
-HALF_WAY = 800.0  # the experts' boundaries are at 875 (Wan 2.2 T2V) and 900 (I2V, MOVA)
+# Entries of a file's metadata, as musubi-tuner and kohya's other trainers write them: they stay when it is renamed.
+SAVED_AS = ("ss_output_name", "modelspec.title")
+TIMESTEPS = "modelspec.timestep_range"  # "900,1000"
+HIGH_FROM, LOW_TO = 800, 900  # the experts' boundaries are at 875 (Wan 2.2 T2V) and 900 (I2V, MOVA)
+# The weights that it was trained on. Those of the low-noise expert are also named by a file that is for both.
+TRAINED_ON = "ss_sd_model_name"
 
 
 def noted_expert(file: LoraFile) -> tuple[str, str] | None:
     """The only expert that a file names, and where it does; None if it names none, or both."""
-    places = {"name": file.path.stem, **{f"metadata ({n})": file.metadata.get(n, "") for n in NAMES_IN_METADATA}}
-    for place, text in places.items():
-        noted = [expert for expert, pattern in IN_NAMES.items() if re.search(pattern, text.lower())]
-        if len(noted) == 1:
-            return noted[0], place
+    for place, text in {"name": file.path.stem, **{entry: file.metadata.get(entry, "") for entry in SAVED_AS}}.items():
+        if noted := named_in(text):
+            return noted, place if place == "name" else f"metadata ({place})"
     steps = re.fullmatch(r"(\d{1,4}),(\d{1,4})", file.metadata.get(TIMESTEPS, ""))
-    if steps and int(steps[1]) >= HALF_WAY:
+    if steps and int(steps[1]) >= HIGH_FROM:
         return "high_noise", f"metadata ({TIMESTEPS})"
-    if steps and int(steps[2]) <= 1000 - (1000 - HALF_WAY) / 2:
+    if steps and int(steps[2]) <= LOW_TO:
         return "low_noise", f"metadata ({TIMESTEPS})"
+    if named_in(file.metadata.get(TRAINED_ON, "")) == "high_noise":
+        return "high_noise", f"metadata ({TRAINED_ON})"
     return None
+
+
+def named_in(text: str) -> str | None:
+    """The only expert that a name of a file names."""
+    noted = [expert for expert, pattern in IN_NAMES.items() if re.search(pattern, text.lower())]
+    return noted[0] if len(noted) == 1 else None
 
 
 def for_expert(file: LoraFile, expert: str) -> LoraFile:

@@ -73,6 +73,16 @@ def load_encoder(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
     return encoder.to(device).eval()
 
 
+def token_count(tokenizer: Any, prompt: str) -> int:
+    """How many tokens a prompt has, with the one that ends it."""
+    return len(tokenizer(clean(prompt)).input_ids)
+
+
+def cut_notice(count: int, what: str) -> str | None:
+    """What to tell of a prompt of so many tokens; `what` tells which it is."""
+    return f"The {what} has {count} tokens; all beyond the first {TOKENS} are left out." if count > TOKENS else None
+
+
 def encode(tokenizer: Any, encoder: Any, prompts: Sequence[str]) -> list[Tensor]:
     """UMT5 features of each prompt, [1, 512, width]; the padding is zeros. Longer prompts are cut."""
     tokens = tokenizer(

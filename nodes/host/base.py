@@ -116,8 +116,10 @@ class MOVA(comfy.model_base.BaseModel):
 
         Raises MovaError for NaN that the last step has made.
         """
-        for model in self.on_all_devices():
+        models = self.on_all_devices()
+        for model in models:
             model.diffusion_model.last_rotations = None
+        for model in models:
             finite.look(model, wait=True)
         finite.check(latent, "What the sampler has made", "lower cfg, or take another sampler or other sigmas")
         return super().process_latent_out(latent)

@@ -136,6 +136,7 @@ def audio_of(samples: Any, channels: int) -> Tensor:
             f"MOVA's audio VAE decodes latents [batch, {channels}, length], not {[*audio.shape]}; give it the audio of "
             "MOVA Separate Latent."
         )
+    finite.check_latent([audio], "to be decoded")
     return audio
 
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from comfy.quant_ops import QuantizedTensor
 from torch import Tensor
 
 from ...mova import MovaError
@@ -30,10 +31,10 @@ def check_latent(parts: Any, whose: str) -> None:
 
 def check_entries(text: Tensor | None, entries: dict[str, Any]) -> None:
     """check() for the tensors of a conditioning, before the weights are loaded for it."""
-    named = {"text features": text, "picture": entries.get("concat_latent_image"), "mask": entries.get("concat_mask")}
+    named = {"text": text, "picture": entries.get("concat_latent_image"), "mask": entries.get("concat_mask")}
     for what, tensor in named.items():
         if isinstance(tensor, Tensor):
-            remedy = "encode the text again" if what == "text features" else "look at the VAE and the picture"
+            remedy = "encode the text again" if what == "text" else "look at the VAE and the picture"
             check(tensor, f"The conditioning's {what}", remedy)
 
 
@@ -109,7 +110,7 @@ def not_finite_weights(module: torch.nn.Module) -> list[str]:
     found = []
     for name, parameter in module.named_parameters():
         try:
-            value = parameter.dequantize() if hasattr(parameter, "_layout_cls") else parameter
+            value = parameter.dequantize() if isinstance(parameter, QuantizedTensor) else parameter
             if value.is_floating_point() and not all_finite(value):
                 found.append(name)
         except Exception:  # of a loader's own class of tensors, or weights that are not in memory now

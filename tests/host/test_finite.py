@@ -167,10 +167,12 @@ def test_nan_in_the_latent_of_a_core_sampler(server, files):
     assert "The latent that is given to the sampler holds NaN or infinite values" in refusal(server, bench)
 
 
-def test_nan_in_an_audio_latent_to_be_decoded(server, files):
+@pytest.mark.parametrize("node", ["MOVAAudioDecode", "VAEDecodeAudio"])
+def test_nan_in_an_audio_latent_to_be_decoded(server, files, node):
     bench = Bench(server)
     latent = bench.latent(video=torch.ones(VIDEO), audio=torch.full(AUDIO, NAN))
-    decoded = bench.add("MOVAAudioDecode", samples=latent, audio_vae=bench.audio_vae())
+    vae = {"audio_vae" if node == "MOVAAudioDecode" else "vae": bench.audio_vae()}
+    decoded = bench.add(node, samples=latent, **vae)
     bench.add("ProbeSaveAudio", audio=ref(decoded), name="nan.st")
     assert "The audio latent to be decoded holds NaN or infinite values" in refusal(server, bench)
 
@@ -182,7 +184,7 @@ def test_nan_in_a_conditioning_is_told_before_the_weights_are_asked_for(server, 
     positive = ref(bench.add("ProbeNanText", conditioning=ref(bench.given), entry=entry))
     made = sampled(bench, bench.plain_model, how)
     bench.nodes[made]["inputs"]["positive"] = positive
-    named = {"text": "text features", "concat_latent_image": "picture", "concat_mask": "mask"}[entry]
+    named = {"text": "text", "concat_latent_image": "picture", "concat_mask": "mask"}[entry]
     assert f"The conditioning's {named} holds NaN or infinite values" in before_weights(server, bench)
 
 
@@ -197,6 +199,15 @@ def test_nan_is_not_saved_in_a_conditioning_and_not_read_from_one(server, files)
     loaded = loading.add("MOVALoadConditioning", file="burst.conditioning.safetensors")
     loading.add("ProbeSaveConditioning", conditioning=ref(loaded), name="c.st")
     assert "holds no usable text features (none, or NaN or infinite values)" in refusal(server, loading)
+
+
+def test_a_text_encoder_that_makes_nan(server, files):
+    bench = Bench(server)
+    clip = ref(bench.add("ProbeNanClip", clip=ref(bench.add("ProbeClip"))))
+    texts = bench.add("MOVATextEncode", clip=clip, prompt="a cat sings", negative_prompt="a dog")
+    bench.add("ProbeSaveConditioning", conditioning=ref(texts), name="c.st")
+    message = refusal(server, bench)
+    assert "What the text encoder made of the prompt holds NaN or infinite values; start ComfyUI with" in message
 
 
 @pytest.mark.parametrize("slot", ["start_image", "end_image"])
@@ -223,3 +234,20 @@ def test_a_vae_that_makes_nan_of_a_picture(server, files):
     bench.save(ref(bench.conditioning(ref(bench.add("ProbeNanVAE", vae=bench.wan_vae()))), 2))
     message = refusal(server, bench)
     assert "What the VAE in vae made of the pictures holds NaN or infinite values; it may overflow in fp16" in message
+
+
+def test_nan_of_the_second_expert_is_told_by_its_name_and_ends_the_run_there(server, files):
+    """As in the shipped workflows: the first expert's steps are done, the second one's first is the last."""
+    state = load_file(files / "models/diffusion_models/mova_low.safetensors")
+    with safe_open(files / "models/diffusion_models/mova_low.safetensors", "pt") as file:
+        metadata = file.metadata()
+    state["blocks.0.self_attn.q.weight"][0, 0] = NAN
+    save_file(state, files / "models/diffusion_models/nan_low.safetensors", metadata)
+    bench = Bench(server)
+    node = bench.joint(bench.plain_model, bench.given, steps=6, model_low=bench.model("nan_low"))
+    bench.save(ref(node))
+    result = server.run(bench.nodes)
+    assert "The low-noise expert made NaN or infinite values in step 1 of its " in result.error
+    assert "'blocks.0.self_attn.q.weight'" in result.error
+    done = max(value for where, value, _ in result.progress if where == node)
+    assert result.node == node and 1 < done < 6, "a clip that is black and OK, or a run to its end"

@@ -244,11 +244,6 @@ for rate in 0, -48000, 10, 10.5, float("nan"), float("inf"):
     wanted = f"The sound in audio has a sample rate of {rate}, not of 11 or more; load another."
     told(wanted, check_audio, {"waveform": sound, "sample_rate": rate})
 check_audio({"waveform": sound, "sample_rate": 11})
-from pack.nodes.host.resample import ffmpeg, resample
-for length in 1, 2, 3, 11:
-    for way in ffmpeg, resample:
-        made = way(torch.ones(1, 1, length), 11, 48000)
-        assert made.shape == (1, 1, -(-length * 48000 // 11)) and made.isfinite().all()
 """
 
 

@@ -137,6 +137,27 @@ def a_sound_without_samples(bench, what):
         shown(bench, ref(bench.add("MOVACombineVideo", images=picture, fps=24.0, audio=audio)))
 
 
+@refused("The sound holds NaN or infinite values (1, the first at 0.125 s); take another.",
+         "encode", "combine")  # fmt: skip
+def a_sound_that_is_not_numbers(bench, what):
+    waveform = torch.zeros(1, 2, 18000)
+    waveform[0, 1, 6000] = float("nan")
+    audio = sound(bench, waveform=waveform)
+    if what == "encode":
+        encoded(bench, audio)
+    else:
+        picture = ref(bench.add("EmptyImage", width=96, height=64, batch_size=9, color=0))
+        shown(bench, ref(bench.add("MOVACombineVideo", images=picture, fps=24.0, audio=audio)))
+
+
+@refused("Frame 2 of 3 holds NaN or infinite values;")
+def a_video_of_frames_that_are_not_numbers(bench):
+    images = torch.zeros(3, 64, 96, 3)
+    images[2, 5, 5, 1] = float("inf")
+    pictures = ref(bench.add("ProbeImages", file=tensors(bench, "not_numbers", images=images), sample_rate=48000))
+    shown(bench, ref(bench.add("MOVACombineVideo", images=pictures, fps=24.0)))
+
+
 @refused("10 frames do not make whole latent frames (4k + 1); the nearest that work: 9 or 13.",
          "typed in", "from another node")  # fmt: skip
 def a_sound_for_a_length_that_does_not_work(bench, how):

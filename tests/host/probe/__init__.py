@@ -5,12 +5,12 @@ import logging
 
 import comfy.model_management
 
-from .broken import NanAt, NanSampler, NanText, NanVAE
+from .broken import NanAt, NanClip, NanSampler, NanText, NanVAE
 from .given import FrameRate, Given, GivenLatent, Images, Nothing, Text
 from .model import About, Forward, Patch
 from .saving import Resample, Save, SaveAudio, SaveConditioning, Sigmas
 from .stand_ins import Clip, HunyuanVAE, Tokenizer, WanVAE
-from .trouble import OneStepMore, Trouble
+from .trouble import OneStepMore, StopAt, Trouble
 
 load_models_gpu = comfy.model_management.load_models_gpu
 
@@ -26,11 +26,13 @@ comfy.model_management.load_models_gpu = noted_load
 
 NODES = (
     NanAt,
+    NanClip,
     NanSampler,
     NanText,
     NanVAE,
     Trouble,
     OneStepMore,
+    StopAt,
     Given,
     GivenLatent,
     Text,

@@ -72,6 +72,23 @@ class NanVAE:
         return (vae,)
 
 
+class NanClip:
+    """A text encoder whose features are infinite."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"clip": ("CLIP",)}}
+
+    RETURN_TYPES = ("CLIP",)
+    FUNCTION = "run"
+    CATEGORY = "tests"
+
+    def run(self, clip):
+        encode = clip.encode_from_tokens_scheduled
+        clip.encode_from_tokens_scheduled = lambda tokens: [[encode(tokens)[0][0] / 0, {}]]
+        return (clip,)
+
+
 class NanText:
     """A conditioning whose text, or one of its tensors, holds a NaN."""
 

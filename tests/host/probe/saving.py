@@ -81,6 +81,6 @@ class Resample(Fresh):
     RETURN_TYPES = ("AUDIO",)
 
     def run(self, audio):
-        (module,) = (module for name, module in sys.modules.items() if name.endswith(".nodes.host.resample"))
+        (module,) = (module for name, module in sys.modules.items() if name.endswith(".mova.clip.resample"))
         waveform = module.resample(audio["waveform"], audio["sample_rate"], 48000)
         return ({"waveform": waveform, "sample_rate": 48000},)
