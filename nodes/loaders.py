@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..mova import MovaError
 from ..mova.checkpoint.header import read_header
+from ..mova.checkpoint.hub_record import release_name
 from ..mova.checkpoint.quantised_layers import is_quantised
 from ..mova.checkpoint.release import EXPERTS, JOINT, open_checkpoint
 from ..mova.checkpoint.weights import PICKLES
@@ -110,7 +111,7 @@ def read_folder(folder: Path, expert: str) -> Expert:
             # into the device's memory.
             state |= {prefix + name: tensor for name, tensor in comfy.utils.load_torch_file(str(file)).items()}
     config = {**release.config.to_dict(), "expert": expert}
-    return Expert(str(folder), state, config, {"source": folder.resolve().name})  # as conversion names it
+    return Expert(str(folder), state, config, {"source": release_name(folder)})  # as conversion names it
 
 
 def tell_sources(read: Sequence[Expert]) -> None:

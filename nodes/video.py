@@ -1,13 +1,32 @@
 """The clip: frames and sound as the host's VIDEO."""
 
+from pathlib import Path
+from typing import Any
+
+import folder_paths
 from comfy_api.latest import InputImpl, Types, io
 
 from ..mova.clip.fit import fit
 from ..mova.clip.media import frame_rate
 from ..mova.sampling.conditioning import check_fps
-from .host import notice
+from .host import kept_runs, notice
 from .host.checks import check_audio, check_images, size_fault
 from .inputs import fps_input
+
+
+class Clip(InputImpl.VideoFromComponents):
+    """Once it is saved, what its samplers have kept is of no use any more."""
+
+    def __init__(self, components: Any, samplers: set[str]) -> None:
+        super().__init__(components)
+        self.samplers = samplers
+
+    def save_to(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """As the host's."""
+        super().save_to(path, *args, **kwargs)
+        temporary = Path(folder_paths.get_temp_directory())
+        if isinstance(path, str | Path) and temporary not in Path(path).parents:  # else it is but a preview
+            kept_runs.clip_is_saved(self.samplers)
 
 
 class MOVACombineVideo(io.ComfyNode):
@@ -28,6 +47,7 @@ class MOVACombineVideo(io.ComfyNode):
                 io.Audio.Input("audio", optional=True, tooltip="Without it the video is silent."),
             ],
             outputs=[io.Video.Output()],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
         )
 
     @classmethod
@@ -49,4 +69,5 @@ class MOVACombineVideo(io.ComfyNode):
         if audio is not None:
             audio = {"waveform": fitted.waveform, "sample_rate": fitted.sample_rate}
         components = Types.VideoComponents(images=fitted.frames, audio=audio, frame_rate=rate)
-        return io.NodeOutput(InputImpl.VideoFromComponents(components))
+        samplers = kept_runs.nodes_before(str(cls.hidden.unique_id), cls.hidden.prompt or {})
+        return io.NodeOutput(Clip(components, samplers))

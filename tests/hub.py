@@ -17,7 +17,9 @@ class Hub:
         self.folder, self.repository = folder, f"someone/{folder.name}"
         self.commit, self.commits = "a" * 40, {"a" * 40}
         self.names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        self.hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in self.names}
+        self.hashes: dict[str, str | None] = {
+            name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in self.names
+        }
         self.asked: list[tuple[str, int, int]] = []  # (file, first byte, bytes sent) of each GET of a file
         self.cut: dict[str, int] = {}  # file: how many bytes of the next answers are sent before the connection breaks
         self.hold: dict[str, int] = {}  # file: after how many bytes nothing more comes
@@ -82,8 +84,9 @@ class Handler(BaseHTTPRequestHandler):
         files = []
         for name in self.hub.names:
             size = self.hub.size(name)
-            lfs = {"sha256": self.hub.hashes[name], "size": size, "pointerSize": 130}
-            files.append({"rfilename": name, "size": size, "lfs": lfs if name.endswith(".safetensors") else None})
+            sha256 = self.hub.hashes[name] if name.endswith(".safetensors") else None
+            lfs = {"sha256": sha256, "size": size, "pointerSize": 130} if sha256 else None
+            files.append({"rfilename": name, "size": size, "lfs": lfs})
         listing = {"id": self.hub.repository, "modelId": self.hub.repository, "sha": commit, "siblings": files}
         self.answer(200, json.dumps(listing).encode(), {"Content-Type": "application/json"})
 

@@ -1,5 +1,6 @@
 """The files that conversion writes are what they should be."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -233,7 +234,8 @@ def test_one_expert_s_file_is_rewritten_in_another_dtype(models, tmp_path):
     assert written.keys() == source.keys()
     assert all(torch.equal(written[name], tensor.float()) for name, tensor in source.items())
     before, after = open_weights(expert).metadata, open_weights(file.path).metadata
-    assert after == {**before, "dtype": "fp32"}
+    made_of = {expert.name: hashlib.sha256(expert.read_bytes()).hexdigest()}
+    assert after == {**before, "dtype": "fp32", "source_sha256": json.dumps(made_of)}
 
 
 def rewritten(file: Path, out: Path, **metadata: str) -> Path:

@@ -52,6 +52,15 @@ def record_of(file: Path) -> Record | None:
     return None
 
 
+def release_name(root: Path) -> str:
+    """A release's name: its folder's, or in the hub's own cache (models--OWNER--NAME/snapshots/COMMIT) the model's."""
+    folder = Path(root).resolve()
+    cache = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and cache.startswith("models--"):
+        return cache.split("--")[-1]
+    return folder.name
+
+
 def check_one_release(files: Iterable[Path], only_if_proven: bool) -> None:
     """Raise MovaError, naming two of the files, if they are of different releases.
 

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from .. import __version__
+from ..checkpoint.hub_record import release_name
 from ..checkpoint.release import Checkpoint
 from ..errors import MovaError
 from ..lora.plan import LoraChoice
@@ -73,7 +74,7 @@ def settings_of(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> d
     kept["boundary"] = checkpoint.boundary if request.boundary is None else request.boundary
     guidance = kept.pop("guidance")
     kept |= {"guidance": guidance.text, "bridge_guidance": guidance.bridge, "audio_guidance": guidance.audio}
-    kept |= {"checkpoint": checkpoint.root.resolve().name, "dtype": str(runtime.dtype).removeprefix("torch.")}
+    kept |= {"checkpoint": release_name(checkpoint.root), "dtype": str(runtime.dtype).removeprefix("torch.")}
     kept |= {"device": runtime.device.type, "attention": runtime.attention, "tiled_vae": runtime.tiled_vae}
     kept |= {"elementwise": runtime.elementwise, "low_memory": runtime.low_memory}
     return kept | {"mova": __version__, "torch": str(torch.__version__)}

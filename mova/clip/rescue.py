@@ -30,7 +30,7 @@ RESUME = "the same command with --resume goes on from there"
 
 @dataclass(frozen=True)
 class Run:
-    """`step` of `steps` are done. latents: float32, by name ("video" and "audio"). said: settings, as JSON has them."""
+    """`step` of `steps` are done. latents: on the CPU, by name. said: settings, as JSON has them."""
 
     step: int
     steps: int
@@ -53,7 +53,7 @@ def no_keeping(step: int, latents: Mapping[str, Tensor]) -> None:
 def write_run(path: Path, run: Run) -> None:
     """Write the file, whole or not at all. Raises MovaError if the disk refuses."""
     about = {"step": run.step, "steps": run.steps, "said": run.said}
-    latents = {name: latent.detach().cpu().contiguous() for name, latent in run.latents.items()}
+    latents = {name: latent.contiguous() for name, latent in run.latents.items()}
     with whole_file(path) as temporary:
         save_file(latents, temporary, {FORMAT: json.dumps(about)})
 
@@ -97,11 +97,14 @@ class Keeper:
         self.broken = False
 
     def __call__(self, step: int, latents: Mapping[str, Tensor]) -> None:
-        began = time.monotonic()
-        if self.broken or (began < self.next_time and step < self.steps) or not all(map(all_finite, latents.values())):
+        if self.broken or (time.monotonic() < self.next_time and step < self.steps):
             return
+        here = {name: latent.detach().cpu() for name, latent in latents.items()}  # waits for the step on a GPU
+        if not all(map(all_finite, here.values())):
+            return
+        began = time.monotonic()
         try:
-            write_run(self.path, Run(step, self.steps, dict(latents), self.said))
+            write_run(self.path, Run(step, self.steps, here, self.said))
         except MovaError as error:  # a full disk: the run itself needs none yet
             self.broken = True
             self.notice(f"What is done cannot be kept, the run goes on: {error}")

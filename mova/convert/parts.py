@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..checkpoint.formats import GGUF
 from ..checkpoint.header import FLOATS, TensorInfo, broken, check_is_file
+from ..checkpoint.hub_record import release_name
 from ..checkpoint.release import EMBEDDING, EXPERTS, JOINT, Checkpoint, open_checkpoint
 from ..checkpoint.weights import Weights, check_tensors, open_weights
 from ..errors import MovaError
@@ -64,6 +65,13 @@ class Entry:
     name: str
     source: Source
     source_name: str
+
+
+def file_of(entry: Entry) -> Path:
+    """The file in which an entry's tensor is read."""
+    source: Any = entry.source
+    path: Path = source.path if isinstance(source, FileBytes) else source.files[entry.source_name]
+    return path
 
 
 @dataclass(frozen=True)
@@ -172,7 +180,7 @@ TARGETS = {"audio_vae": audio_vae_target, "video_vae": video_vae_target, "text_e
 
 def source_of(checkpoint: Checkpoint) -> str:
     """The release's name, for the metadata."""
-    return checkpoint.root.resolve().name
+    return release_name(checkpoint.root)
 
 
 def metadata_of(part: str, config: Mapping[str, Any], source: str, dtype: str | None) -> dict[str, str]:

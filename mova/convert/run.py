@@ -10,21 +10,21 @@ from torch import Tensor
 
 from ..checkpoint.formats import GGUF, check_format
 from ..checkpoint.header import TensorInfo
+from ..checkpoint.hub_record import release_name
 from ..checkpoint.weights import Weights, open_weights
 from ..errors import MovaError
+from ..files import remove_leftovers
 from . import gguf_writer, safetensors_writer
 from .parts import PARTS, Entry, Target, chosen_parts, plan_file, plan_folder, sentencepiece_model
 from .safetensors_writer import BytesDone
+from .sources import UNKNOWN, FileProgress, Sums, with_sums
 
 VAES = ("audio_vae", "video_vae")
-
-# Called with the name of the file at work, the bytes of its source that are done, and all of them.
-FileProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Converted:
-    """A finished file. `kept`: it was there already, whole and with the same header; `verified`: it was read back."""
+    """A finished file. `kept`: it was there already, whole and of the same source; `verified`: it was read back."""
 
     path: Path
     kept: bool
@@ -40,8 +40,8 @@ def plan(
 ) -> list[Target]:
     """The files made of a released folder, or of one expert's file. Reads headers and configurations only.
 
-    `stem` begins the files' names (None: the source's name); `parts` are those asked for (None: `default_parts`);
-    `opened` reads the headers in a part's folder.
+    `stem` begins the files' names (None: the source's name; from the hub's cache, the model's); `parts` are those asked
+    for (None: `default_parts`); `opened` reads the headers in a part's folder.
     The VAEs keep their stored dtype; the text encoder has no GGUF file here, and gets bf16 instead.
     Raises MovaError if something asked for is unknown, missing, damaged, or does not fit.
     """
@@ -55,7 +55,7 @@ def plan(
     if dtype in GGUF:
         dtypes["text_encoder"] = "bf16"
     wanted = chosen or default_parts(source)[0]
-    return list(plan_folder(source, stem or source.resolve().name, dtypes, wanted, opened))
+    return list(plan_folder(source, stem or release_name(source), dtypes, wanted, opened))
 
 
 def default_parts(source: Path) -> tuple[tuple[str, ...], str | None]:
@@ -82,7 +82,8 @@ def convert(
     """Write the planned files into a folder like ComfyUI's models, one after the other; yields each as it is done.
 
     A file that is there with the same header (names, shapes, dtypes, metadata) and size is kept: a file gets its name
-    only when it is whole. So the same call goes on after an interruption, from file to file.
+    only when it is whole, and its metadata says of which contents it is made. So the same call goes on after an
+    interruption, from file to file, and makes anew what was made of other weights. What a killed run left is removed.
     `note` is told what is left out. Raises MovaError as `plan` does, for values that are not finite, and if the disk
     refuses or is too small.
     """
@@ -97,13 +98,19 @@ def convert(
             raise MovaError(f"{path.parent} cannot be made ({error.strerror}); name another folder.") from error
         if source.is_file() and path.exists() and path.samefile(source):
             raise MovaError(f"{source} would be written over itself; choose another --dtype, --name or folder.")
-    kept = [writer(target).is_whole(path, target) for path, target in zip(paths, targets, strict=True)]
-    needed = [writer(target).file_size(target) for target, there in zip(targets, kept, strict=True) if not there]
-    check_room(destination, sum(needed))
+    for folder in {path.parent for path in paths}:
+        remove_leftovers(folder)
+    root, sums = source if source.is_dir() else source.parent, Sums(progress)
+    sizes = [writer(target).file_size(with_sums(target, root, lambda _: UNKNOWN)) for target in targets]
+    kept = [
+        path.is_file() and path.stat().st_size == size and writer(target).is_whole(path, with_sums(target, root, sums))
+        for path, target, size in zip(paths, targets, sizes, strict=True)
+    ]
+    check_room(destination, sum(size for size, there in zip(sizes, kept, strict=True) if not there))
     if parts is None and (left_out := default_parts(source)[1]):
         note(left_out)
     for path, target, there in zip(paths, targets, kept, strict=True):
-        yield write_target(path, target, there, verified, progress)
+        yield write_target(path, with_sums(target, root, sums), there, verified, progress)
 
 
 def check_destination(folder: Path) -> None:

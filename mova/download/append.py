@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import safetensors.torch
 from torch import Tensor
@@ -18,12 +18,13 @@ from torch import Tensor
 from ..checkpoint.formats import QUANTISED
 from ..checkpoint.header import broken, read_header
 from ..checkpoint.weights import Weights
-from ..convert.parts import Entry, FileBytes, Target
+from ..convert.parts import Entry, Target, file_of
 from ..convert.run import writer
 from ..convert.safetensors_writer import BytesDone, byte_count, check_error, header, no_progress, read_ahead
+from ..convert.sources import AT_ONCE
 from ..errors import MovaError
 from ..shorten import short
-from .hub import AT_ONCE, size_of
+from .hub import size_of
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,6 @@ def pieces(target: Target) -> list[Piece]:
         found.append(Piece(file, entries, at, at + size))
         at += size
     return found
-
-
-def file_of(entry: Entry) -> Path:
-    """The file in which an entry's tensor is read."""
-    source: Any = entry.source
-    path: Path = source.path if isinstance(source, FileBytes) else source.files[entry.source_name]
-    return path
 
 
 def remaining(partial: Path, target: Target, planned: list[Piece]) -> list[Piece]:

@@ -6,7 +6,6 @@ and a shard is 10 GB.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import time
@@ -17,6 +16,7 @@ from typing import Any, BinaryIO
 
 from ..checkpoint.header import DTYPE_BITS, TensorInfo
 from ..convert.safetensors_writer import BytesDone, no_progress
+from ..convert.sources import sha256_of
 from ..errors import MovaError, first_line, install_command
 from ..files import reason, rename
 from ..shorten import short
@@ -24,7 +24,6 @@ from ..shorten import short
 TRIES = 6  # in a row without a byte
 LONGEST_PAUSE = 30.0  # seconds between two of them
 PASSING = (408, 429, 500, 502, 503, 504)  # what a server answers that may be well again in a moment
-AT_ONCE = 2**24  # bytes hashed together
 AGAIN = "then run the same command again, it goes on from there"
 
 
@@ -227,11 +226,3 @@ def part_of(path: Path) -> Path:
 def size_of(path: Path) -> int:
     """Bytes of a file; 0 if it is not there."""
     return path.stat().st_size if path.is_file() else 0
-
-
-def sha256_of(path: Path) -> str:
-    found = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(AT_ONCE):
-            found.update(piece)
-    return found.hexdigest()

@@ -20,7 +20,8 @@ from ..checkpoint.header import broken
 from ..checkpoint.release import EXPERTS
 from ..checkpoint.weights import STEMS, Weights, read_json
 from ..convert.parts import PARTS, Target, chosen_parts, folders_of
-from ..convert.run import Converted, FileProgress, check_destination, default_parts, path_of, plan, writer
+from ..convert.run import Converted, check_destination, default_parts, path_of, plan, writer
+from ..convert.sources import FileProgress, sha256_of, with_sums
 from ..errors import MovaError
 from ..files import rename, whole_file
 from ..shorten import short
@@ -57,9 +58,10 @@ def download(
 ) -> Iterator[Converted]:
     """Write what `convert` would of a repository on the hub (a release's name, or OWNER/NAME); yields each file.
 
-    The same call goes on after an interruption, at the commit that the first one found; a finished file is kept, and
-    not verified again. `note` is told what is left out. Raises MovaError as `convert` does, and if the hub does not
-    give what is needed, if the disk is too small, or if an unfinished download was begun otherwise.
+    The same call goes on after an interruption, at the commit that the first one found; a finished file is kept if the
+    weights that it is made of are those of that commit, and not verified again. `note` is told what is left out.
+    Raises MovaError as `convert` does, and if the hub does not give what is needed, if the disk is too small, or if an
+    unfinished download was begun otherwise.
     """
     repository_name, destination = full_name(name), Path(destination)
     check_format(dtype)
@@ -132,7 +134,10 @@ def prepare(
             note(left_out)
     # Both experts ask for the parts they share.
     opened = functools.cache(lambda folder: open_remote(repository, state, folder))
-    targets = plan(state, dtype, None, parts, opened)
+    targets = [
+        with_sums(target, state, lambda path: sum_of(repository, state, path))
+        for target in plan(state, dtype, None, parts, opened)
+    ]
     targets.sort(key=lambda target: target.part in EXPERTS)
     jobs, kept = [], []
     for target in targets:
@@ -143,6 +148,14 @@ def prepare(
         else:
             jobs.append(Job(path, target, append.pieces(target)))
     return jobs, kept
+
+
+def sum_of(repository: Repository, state: Path, path: Path) -> str:
+    """What tells a file's contents: its SHA-256, or of weights of which the hub lists none, the commit."""
+    listed = repository.files[path.relative_to(state).as_posix()].sha256
+    if listed is None:
+        return f"at commit {repository.commit}" if path.suffix == ".safetensors" else sha256_of(path)
+    return listed
 
 
 def open_remote(repository: Repository, state: Path, folder: Path) -> Weights:

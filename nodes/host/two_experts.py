@@ -1,5 +1,6 @@
 """Sampling with both experts: the host's samplers, handed from one model to the other in the middle."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +12,16 @@ import torch
 from torch import Tensor
 
 from ...mova import MovaError
+from ...mova.clip.rescue import Keep, Run, no_keeping
 from ...mova.sampling.guidance import Guidance
+from . import step_by_step
 from .checks import check_given_noise, latent_parts, nested_masks
 from .guider import MovaGuider
 from .latent_format import AudioVideoLatent
 from .preview import callbacks
 from .settings import Settings
 
+PACKED = "packed"  # the name of what the sampler holds, in the file of a run
 SEEDS = 2**64 - 1  # how many there are: on a processor the host adds 1 to a seed
 
 
@@ -35,17 +39,37 @@ class Handover:
     Noise that the sampler adds itself is another in the second stage.
     """
 
-    def __init__(self, sampler: comfy.samplers.KSAMPLER) -> None:
-        self.sampler = sampler
-        self.x: Tensor | None = None  # packed [B, 1, N], in the model's scale
+    def __init__(self, sampler: comfy.samplers.KSAMPLER, keep: Keep = no_keeping, x: Tensor | None = None) -> None:
+        """x: packed [B, 1, N], in the model's scale, where a run that was stopped goes on."""
+        self.sampler, self.keep, self.x = sampler, keep, x
 
-    def stage(self) -> comfy.samplers.KSAMPLER:
-        return comfy.samplers.KSAMPLER(self.run, self.sampler.extra_options, self.sampler.inpaint_options)
+    def stage(self, start: int = 0, skip: int = 0) -> comfy.samplers.KSAMPLER:
+        """The sampler of a stage behind `start` steps of the run, of whose own steps `skip` are done."""
+        run = functools.partial(self.run, start=start, skip=skip)
+        return comfy.samplers.KSAMPLER(run, self.sampler.extra_options, self.sampler.inpaint_options)
 
-    def run(self, model: Any, x: Tensor, sigmas: Tensor, extra_args: dict[str, Any], **kwargs: Any) -> Tensor:
+    def run(
+        self,
+        model: Any,
+        x: Tensor,
+        sigmas: Tensor,
+        extra_args: dict[str, Any],
+        start: int = 0,
+        skip: int = 0,
+        **kwargs: Any,
+    ) -> Tensor:
         if self.x is not None:
             x, extra_args = self.x.to(x), {**extra_args, "seed": (extra_args["seed"] + 1) % SEEDS}
-        self.x = self.sampler.sampler_function(model, x, sigmas, extra_args=extra_args, **kwargs)
+        sample, named = self.sampler.sampler_function, {"extra_args": extra_args, **kwargs}
+        if not step_by_step.has_no_memory(self.sampler):
+            self.x = sample(model, x, sigmas, **named)
+            return self.x
+
+        def state(done: int, x: Tensor) -> None:
+            if start + done > 0:
+                self.keep(start + done, {PACKED: x})
+
+        self.x = step_by_step.run(sample, model, x, sigmas, skip, state, **named)
         return self.x
 
 
@@ -59,20 +83,27 @@ def sample(
     guidance: Guidance,
     sampler: comfy.samplers.KSAMPLER,
     settings: Settings,
+    keep: Keep = no_keeping,
+    done: Run | None = None,
 ) -> dict[str, Any]:
-    """Denoise an audio-video LATENT."""
+    """Denoise an audio-video LATENT. `keep` is told what the sampler holds behind a step, `done` has been told so."""
     if not isinstance(sampler, comfy.samplers.KSAMPLER):
         raise MovaError("This sampler cannot be handed from one expert to the other; take one of KSampler Select.")
     parts, masks = latent_parts(latent), nested_masks(latent)
     check_given_noise(noise, latent["samples"])
     reports = callbacks(stages[0].model, [len(stage.sigmas) - 1 for stage in stages])
-    handover, result = Handover(sampler), latent["samples"]
+    handover = Handover(sampler, keep, None if done is None else done.latents[PACKED])
+    result, start = latent["samples"], 0
     for stage, report in zip(stages, reports, strict=True):
+        first, start = start, start + len(stage.sigmas) - 1
+        if done is not None and done.step >= start:
+            continue
+        skip = 0 if done is None else max(0, done.step - first)
         guider = MovaGuider(stage.model, positive, negative, guidance, settings)
         result = guider.sample(
             noise,
             latent["samples"],
-            handover.stage(),
+            handover.stage(first, skip),
             stage.sigmas,
             denoise_mask=None if masks is None else AudioVideoLatent(masks),
             callback=report,

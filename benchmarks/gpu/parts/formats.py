@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mova import JointModel
-from mova.checkpoint.quantize import FORMATS, is_quantised
+from mova.checkpoint.formats import QUANTISED
+from mova.checkpoint.quantize import is_quantised
 
 from .. import bound, clock, expert, kernels
 from ..place import Place
@@ -89,7 +90,7 @@ WAYS = {  # name -> format of mova.checkpoint.quantize, what rounds the weights,
 def replace_layers(model: JointModel, way: str) -> int:
     """Put 8-bit layers in place of the Linears that the formats quantise; how many."""
     format_name, quantise, product = WAYS[way]
-    kept = FORMATS[format_name]
+    kept = QUANTISED[format_name]
     layers = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     names = [
         name for name, layer in layers if is_quantised(kept, f"{name}.weight", tuple(layer.weight.shape), "high_noise")

@@ -10,7 +10,7 @@ from .given import FrameRate, Given, GivenLatent, Images, Nothing, Text
 from .model import About, Forward, Patch
 from .saving import Resample, Save, SaveAudio, SaveConditioning, Sigmas
 from .stand_ins import Clip, HunyuanVAE, Tokenizer, WanVAE
-from .trouble import OneStepMore, Trouble
+from .trouble import OneStepMore, StopAt, Trouble
 
 load_models_gpu = comfy.model_management.load_models_gpu
 
@@ -32,6 +32,7 @@ NODES = (
     NanVAE,
     Trouble,
     OneStepMore,
+    StopAt,
     Given,
     GivenLatent,
     Text,

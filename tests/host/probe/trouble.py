@@ -1,5 +1,7 @@
 """What only shows a run, and fails: previewers, progress hooks and notices, as other packs may have them."""
 
+import sys
+
 import comfy.samplers
 import comfy.utils
 import latent_preview
@@ -58,3 +60,29 @@ class OneStepMore(Node):
             return out
 
         return (comfy.samplers.KSAMPLER(sampler),)
+
+
+class StopAt(Fresh):
+    """Both experts, whose forward fails at this evaluation of the run (0-based; -1: never). Each step is kept."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"high": ("MODEL",), "low": ("MODEL",), "call": ("INT", {"default": -1, "min": -1})}}
+
+    RETURN_TYPES = ("MODEL", "MODEL")
+
+    def run(self, high, low, call):
+        (module,) = (module for name, module in sys.modules.items() if name.endswith(".mova.clip.rescue"))
+        module.SHARE = 0
+        calls = []
+
+        def wrapper(executor, *args, **kwargs):
+            calls.append(1)
+            if len(calls) == call + 1:
+                raise RuntimeError("stopped by the probe")
+            return executor(*args, **kwargs)
+
+        stopping = [model.clone() for model in (high, low)]
+        for model in stopping:
+            model.add_wrapper_with_key("diffusion_model", "probe_stop", wrapper)
+        return tuple(stopping)

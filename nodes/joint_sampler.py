@@ -1,0 +1,171 @@
+"""The sampler for both experts, which keeps what it has done until the clip is saved."""
+
+from itertools import pairwise
+from typing import Any
+
+import comfy.sample
+import comfy.samplers
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..mova import MovaError
+from ..mova.model.presets import DEFAULT
+from ..mova.sampling import schedule
+from ..mova.shorten import short
+from .host import kept_runs, notice
+from .host.checks import check_finite, check_run
+from .host.experts import check_experts
+from .host.latent_format import AudioVideoLatent
+from .host.settings import Settings
+from .host.two_experts import Stage, sample
+from .inputs import cfg_input, shift_input, steps_input
+from .sampling import CFG_TIP, DENOISE_TIP, SAME_AS_CFG, guidance_inputs, guidance_of, scale_inputs
+
+SIGMAS_TIP = (
+    "The video's noise levels, in place of steps and denoise: for a LoRA that was distilled to a fixed list. "
+    "audio_shift / video_shift still sets the audio's against them."
+)
+RESUME_TIP = (
+    "Go on with the run of these inputs that was stopped, or whose clip could not be made: it is kept in the output "
+    "folder (mova_runs) until the clip is saved. Samplers with memory of earlier steps begin anew."
+)
+
+
+def shift_ratio(video_shift: float, audio_shift: float) -> float:
+    """The audio's shift relative to the video's. Raises MovaError for shifts that make no sense."""
+    for shift in (video_shift, audio_shift):
+        schedule.sigmas(1, shift)  # raises
+    return audio_shift / video_shift
+
+
+def check_sigmas(sigmas: Tensor) -> None:
+    """Raise MovaError unless SIGMAS go down from 1 or less to 0."""
+    values = [float(sigma) for sigma in sigmas]
+    falling = all(before > after for before, after in pairwise(values))
+    if len(values) < 2 or not falling or values[0] > 1 or values[-1] != 0:  # NaN is not falling
+        found = short([round(value, 4) for value in values])
+        raise MovaError(
+            f"The sigmas are {found}; they must fall step by step from 1 or less to 0, as those of MOVA Scheduler do."
+        )
+
+
+def stages_of(model_high: Any, model_low: Any, sigmas: Tensor, boundary: float) -> list[Stage]:
+    """What each expert does; without a low-noise expert the high-noise one does it all. No stage is empty."""
+    switch = len(sigmas) - 1 if model_low is None else schedule.low_noise_start(sigmas, boundary)
+    stages = [Stage(model_high, sigmas[: switch + 1]), Stage(model_low, sigmas[switch:])]
+    return [stage for stage in stages if len(stage.sigmas) > 1]
+
+
+class MOVAJointSampler(io.ComfyNode):
+    """The whole denoising: high-noise expert, then low-noise expert."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MOVAJointSampler",
+            display_name="MOVA Joint Sampler",
+            category="MOVA",
+            description="Makes video and audio together; the low-noise expert takes over at the boundary.",
+            search_aliases=["mova sampler", "video and audio", "ksampler mova", "two experts"],
+            inputs=[
+                io.Model.Input("model_high", tooltip="The high-noise expert."),
+                io.Conditioning.Input("positive", tooltip="From MOVA Conditioning."),
+                io.Conditioning.Input("negative", tooltip="From MOVA Conditioning."),
+                io.Latent.Input("latent", tooltip="An audio-video latent. Noise masks keep what is masked with 0."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Another seed, another clip.",
+                ),
+                steps_input("Of both experts together; the release uses 50."),
+                cfg_input(CFG_TIP),
+                shift_input("video_shift", "Above 1: more steps at high noise; the release uses 5."),
+                shift_input("audio_shift", "Less than the video's shift lets the audio take shape before the video."),
+                io.Float.Input(
+                    "boundary",
+                    default=DEFAULT.boundary,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="The video's noise level where the low-noise expert takes over; the release uses 0.9.",
+                ),
+                io.Model.Input(
+                    "model_low",
+                    optional=True,
+                    tooltip="The low-noise expert. Without it the high-noise expert does all steps.",
+                ),
+                io.Noise.Input("noise", optional=True, tooltip="Given noise, in place of the seed."),
+                *guidance_inputs(),
+                io.Float.Input(
+                    "denoise", default=1.0, min=0.01, max=1.0, step=0.01, tooltip=DENOISE_TIP, optional=True
+                ),
+                *scale_inputs(),
+                io.Sampler.Input(
+                    "sampler",
+                    optional=True,
+                    tooltip="Default: Euler, the release's. Any sampler of KSampler Select works. Those without memory "
+                    "of earlier steps (euler, heun, dpm_2) pass the boundary exactly; those with memory (dpmpp_2m, "
+                    "uni_pc, res_multistep) begin anew there.",
+                ),
+                io.Sigmas.Input("sigmas", optional=True, tooltip=SIGMAS_TIP),
+                io.Boolean.Input("resume", default=False, optional=True, advanced=True, tooltip=RESUME_TIP),
+            ],
+            outputs=[io.Latent.Output(display_name="latent")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model_high,
+        positive,
+        negative,
+        latent,
+        seed: int,
+        steps: int,
+        cfg: float,
+        video_shift: float,
+        audio_shift: float,
+        boundary: float,
+        model_low=None,
+        noise=None,
+        bridge_cfg: float = 1.0,
+        audio_cfg: float = SAME_AS_CFG,
+        denoise: float = 1.0,
+        a2v_scale: float = 1.0,
+        v2a_scale: float = 1.0,
+        sampler=None,
+        sigmas=None,
+        resume: bool = False,
+    ):
+        check_experts(model_high, model_low)
+        guidance = guidance_of(cfg, bridge_cfg, audio_cfg)
+        settings = Settings(shift_ratio(video_shift, audio_shift), a2v_scale, v2a_scale)
+        settings.check()
+        check_finite(boundary, "boundary")
+        if sigmas is None:
+            sigmas = schedule.sigmas(steps, video_shift, denoise)
+        else:
+            check_sigmas(sigmas)
+        check_run(latent, [*positive, *negative], model_high.model.mova_config)
+        if model_low is None:
+            notice.show("No low-noise expert is connected: the high-noise expert does all steps.")
+        if noise is None:
+            noise = comfy.sample.prepare_noise(latent["samples"], seed, latent.get("batch_index"))
+        else:
+            noise = noise.generate_noise(latent)
+        sampler = comfy.samplers.sampler_object("euler") if sampler is None else sampler
+        stages = stages_of(model_high, model_low, sigmas, boundary)
+        given = {"latent": latent["samples"], "noise": noise, "masks": latent.get("noise_mask")}
+        given |= {"positive": positive, "negative": negative}
+        keeper = kept_runs.keeper_of(kept_runs.identity(stages, given, sampler, guidance, settings), len(sigmas) - 1)
+        done = kept_runs.run_to_go_on_with(keeper) if resume else None
+        if done is not None and done.finished:
+            made = {**latent, "samples": AudioVideoLatent([done.latents["video"], done.latents["audio"]])}
+            kept_runs.keep_finished(keeper, made)
+            return io.NodeOutput(made)
+        made = sample(stages, positive, negative, latent, noise, seed, guidance, sampler, settings, keeper, done)
+        kept_runs.keep_finished(keeper, made)
+        return io.NodeOutput(made)
