@@ -18,6 +18,7 @@ HOST, SENTENCE, OTHER, CLIP, NOTHING = (
     "clip",
     "nothing to make",
 )
+LONG = "long, interrupted"  # within the limits: a clip of 16384 pixels, say
 FAULT = "FAULT"
 OURS = "custom_nodes/comfyui-mova/"
 PROBE = "custom_nodes/probe/"
@@ -61,15 +62,20 @@ def is_sentence(text: str) -> bool:
 
 
 def judge(answer: Answer, made: Mutation, output: Path) -> Verdict:
-    ours = made.workflow.get(answer.running, {}).get("class_type", "").startswith("MOVA")
     if answer.died:
-        return Verdict(FAULT, "died", f"{answer.died}; {answer.log[-300:]}", answer.running)
+        node = kind_of(made, answer.last)
+        return Verdict(FAULT if is_ours(node) else OTHER, "died", f"{answer.died}; {stack_of(answer.log)}", node)
     if answer.hung:
-        return Verdict(FAULT, "no answer", "", f"{answer.hung} {kind_of(made, answer.hung)}")
+        node = kind_of(made, answer.hung)
+        return Verdict(FAULT if is_ours(node) else OTHER, "no answer", answer.hung, node)
+    if answer.stopped:
+        return Verdict(LONG, "", "it was interrupted", kind_of(made, answer.last))
     if answer.strays:
         return Verdict(FAULT, "a file elsewhere", ", ".join(answer.strays[:3]))
     if answer.refused is not None:
-        return judge_refusal(answer, made)
+        refusal = judge_refusal(answer, made)
+        if refusal.kind == FAULT or answer.outputs is None:
+            return refusal
     if answer.error is not None:
         verdict = judge_error(answer.error)
         if verdict.kind == FAULT:
@@ -78,7 +84,9 @@ def judge(answer: Answer, made: Mutation, output: Path) -> Verdict:
         return Verdict(FAULT, "a traceback in the log", traceback_of(answer.log))
     else:
         verdict = judge_clip(answer, made, output)
-    if answer.grew > 2 * GIB and ours and verdict.kind != FAULT:
+        if verdict.kind == NOTHING and answer.refused:
+            return refusal
+    if answer.grew > 2 * GIB and is_ours(kind_of(made, answer.running)) and verdict.kind != FAULT:
         node = kind_of(made, answer.running)
         return Verdict(FAULT, "memory", f"{answer.grew / GIB:.1f} GiB; {verdict.kind}: {verdict.detail}", node)
     return verdict
@@ -86,6 +94,16 @@ def judge(answer: Answer, made: Mutation, output: Path) -> Verdict:
 
 def kind_of(made: Mutation, node: str) -> str:
     return made.workflow.get(node, {}).get("class_type", "")
+
+
+def is_ours(kind: str) -> bool:
+    """A node of the pack; or none, for then it is not known."""
+    return kind.startswith("MOVA") or not kind
+
+
+def stack_of(log: str) -> str:
+    """Where faulthandler found it, if it did."""
+    return " < ".join(line.strip() for line in log.splitlines() if line.startswith("  File "))[:600]
 
 
 def traceback_of(log: str) -> str:
@@ -99,14 +117,14 @@ def judge_refusal(answer: Answer, made: Mutation) -> Verdict:
         kind = found.get("class_type", kind_of(made, node))
         for error in found["errors"]:
             text = str(error.get("details"))
-            if kind.startswith("MOVA") and "exception_during" in error["type"]:
-                if not raised_by_the_host(error):
-                    return Verdict(FAULT, "raw in validation", text, kind)
+            raw = "exception_during" in error["type"] and not raised_by_the_host(error)
+            if kind.startswith("MOVA") and raw:
+                return Verdict(FAULT, "raw in validation", text, kind)
             if kind.startswith("MOVA") and error["type"] == "custom_validation_failed":
                 told = text.split(" - ", 1)[-1]
                 if not told.isprintable():
                     return Verdict(FAULT, "not one line in validation", repr(told)[:400], kind)
-    if "Traceback" in answer.log and OURS in answer.log:
+    if answer.outputs is None and "Traceback" in answer.log and OURS in answer.log:
         return Verdict(FAULT, "a traceback in the log", traceback_of(answer.log))
     return Verdict(HOST, "", str(answer.refused.get("error"))[:300])
 

@@ -23,6 +23,7 @@ PATHS = [
     *("../input/small.png", "small.png [output]", "x [temp]", "@root@/base/input/small.mp4", "custom_nodes/../x"),
 ]
 OTHERS: list[Any] = [None, True, False, "", "1", "nan", 1, 1.5, [], [1], [[]], {}, {"a": 1}, ["3"], ["nowhere", 0]]
+FEWER_STEPS = {"MOVAJointSampler": {"steps": 2}, "MOVAScheduler": {"steps": 2}, "SplitSigmas": {"step": 1}}
 FILE_INPUTS = {"filename_prefix", "file", "lora_name", "vae_name", "high_noise", "low_noise", "image", "audio", "run"}
 
 
@@ -65,7 +66,8 @@ class Mutator:
         workflow = json.loads((WORKFLOWS_FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
         for node in workflow.values():
             del node["_meta"]
-            given = SMALL_INPUTS.get(node["class_type"], {}) | dict.fromkeys(("seed", "noise_seed"), number)
+            given = {**SMALL_INPUTS, **FEWER_STEPS}.get(node["class_type"], {})
+            given = given | dict.fromkeys(("seed", "noise_seed"), number)
             node["inputs"] |= {n: v for n, v in given.items() if not isinstance(node["inputs"].get(n, []), list)}
             if node["class_type"] in SMALL_NODES:
                 node.update(class_type=SMALL_NODES[node["class_type"]], inputs={})

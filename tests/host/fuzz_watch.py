@@ -16,6 +16,7 @@ from client import Server, WebSocket
 GIB = 2**30
 LIMIT = 6 * GIB  # of address space beyond what the server has when it has started
 CLIENT = "fuzz"
+PATIENCE = 20.0  # seconds until the interrupt button is pressed
 WATCHED = 0.03  # seconds between two looks
 
 
@@ -23,12 +24,14 @@ WATCHED = 0.03  # seconds between two looks
 class Answer:
     """What came back for one workflow."""
 
-    refused: dict[str, Any] | None = None  # the body of /prompt, when it was refused before anything ran
+    refused: dict[str, Any] | None = None  # the body of /prompt, when a part was refused before anything ran
     status: int = 200
     error: dict[str, Any] | None = None  # of the node that failed, as /history has it
     outputs: dict[str, Any] | None = None
     died: str = ""  # how the process ended
     hung: str = ""  # the node that did not end
+    stopped: bool = False  # it took long, and was interrupted
+    last: str = ""  # the node that ran last
     running: str = ""  # the node at the largest memory
     seconds: float = 0.0
     grew: int = 0  # bytes, at the most
@@ -72,7 +75,7 @@ class Watched:
         limit = status_bytes(self.pid, "VmSize") + LIMIT
         resource.prlimit(self.pid, resource.RLIMIT_AS, (limit, limit))
         resource.prlimit(self.pid, resource.RLIMIT_CORE, (0, 0))
-        self.node, self.event = "", time.monotonic()
+        self.node = ""
         threading.Thread(target=self.listen, args=(self.server,), daemon=True).start()
         self.files = listed(self.server.base)
 
@@ -82,11 +85,10 @@ class Watched:
             with WebSocket(server.port, f"/ws?clientId={CLIENT}") as events:
                 while True:
                     message = events.read()
-                    self.event = time.monotonic()
                     if isinstance(message, str):
                         event = json.loads(message)
                         if event["type"] == "executing":
-                            self.node = event["data"]["node"] or ""
+                            self.node = event["data"]["node"] or self.node
         except Exception:  # the server is gone, which the other thread sees
             return
 
@@ -103,6 +105,7 @@ class Watched:
                 self.server.process.wait(5)
             except Exception:
                 answer.hung = answer.hung or f"the server itself: {error!r}"
+        answer.last = self.node
         code = self.server.process.poll()
         if code is not None:
             answer.died = answer.died or signal_name(code)
@@ -122,10 +125,12 @@ class Watched:
 
     def follow(self, workflow: dict[str, Any], answer: Answer, before: int) -> None:
         status, body = self.server.post("/prompt", {"prompt": workflow, "client_id": CLIENT})
-        if "prompt_id" not in body:
+        if "prompt_id" not in body or body.get("node_errors"):
             answer.refused, answer.status = body, status
+        if "prompt_id" not in body:
             return
-        end = time.monotonic() + self.seconds
+        began = time.monotonic()
+        end = began + self.seconds
         while True:
             history = self.server.get_json(f"/history/{body['prompt_id']}")
             if history:
@@ -143,6 +148,9 @@ class Watched:
             if time.monotonic() > end:
                 answer.hung = self.node or "no node"
                 return
+            if not answer.stopped and time.monotonic() > began + PATIENCE:
+                answer.stopped = True  # a long run, which the button must end
+                self.server.post("/interrupt", {})
 
     def stop(self) -> None:
         self.server.stop()
