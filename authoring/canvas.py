@@ -20,8 +20,13 @@ EDGE, BADGE = 28, 32  # heights of what is around them, and of the name of a pac
 LINE, LETTER, NOTE = 20, 7, 88  # of a note: height of a line, width of a letter, least height
 # What a node shows below its widgets: pictures, players, previews of samplers, notices.
 PREVIEW = {"LoadImage": 220, "LoadVideo": 270, "LoadAudio": 60, "SaveVideo": 280, "PreviewAny": 160}
-PREVIEW |= {"MOVAJointSampler": 120, "SamplerCustomAdvanced": 160, "MOVAConditioning": 20, "MOVALoraLoader": 20}
-ROWS = {"GetVideoComponents": 6}  # its outputs became more with each version of ComfyUI: the same room in all
+PREVIEW |= {
+    "MOVAJointSampler": 120,
+    "SamplerCustomAdvanced": 160,
+    "MOVAConditioning": 20,
+    "MOVALoraLoader": 20,
+    "MOVAFitVideo": 40,
+}
 COLOURS = ["#3f789e", "#88714a", "#5a7a4e", "#8a4f6b", "#6a5a8c", "#4f7f80"]
 CORE_VERSION = "0.20.1"  # the oldest that has all of these nodes
 PROJECT = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
@@ -90,7 +95,7 @@ class Page:
         lacking = needed - set(values)
         if unknown or lacking:
             raise ValueError(f"{self.name}: {kind} has no input {unknown or '-'}, and lacks {lacking or '-'}")
-        rows = max(sum(not i.is_widget for i in inputs), len(definition["output"]), ROWS.get(kind, 0))
+        rows = max(sum(not i.is_widget for i in inputs), len(definition["output"]))
         mine = kind.startswith("MOVA")
         if not mine:
             rows += rows % 2  # so that one output more, in another version of ComfyUI, moves nothing

@@ -30,34 +30,27 @@ def sound_for_a_video(page: Page) -> None:
         "A glass falls from a table onto a stone floor and shatters; splinters ring. The room echoes faintly.",
         "Describe the video too, not only the sound: the prompt guides both.",
     )
-    page.group("3a  Video and length")
+    page.group("3a  Video, length and size")
     (video,) = page.add("LoadVideo", file="your_video.mp4")
-    images, _, fps, *_ = page.add("GetVideoComponents", video=video)
-    (frames,) = page.add("ImageFromBatch", "Length: this many frames", image=images, batch_index=0, length=193)
+    (start,) = page.add("PrimitiveFloat", "Begin after these seconds", value=0.0)
+    images, _, length, fps, width, height = page.add(
+        "MOVAFitVideo", "What MOVA sees", video=video, start=start, length=193, width=640, height=352
+    )
     page.note(
         "Size and length",
-        "**length** must be 4 k + 1 and not more frames than the video has: 193 are 8 seconds at 24 a second, 97 are "
-        "4. Begin later with **batch_index**.\n\n"
+        "**length**: frames at most; of a shorter video all that make 4 k + 1. 193 are 8 seconds at 24 a second, 97 "
+        "are 4.\n\n"
         "**640 x 352** and **1280 x 720** are the released sizes. Only MOVA sees the video in this size: the clip "
         "is saved with the frames as they were.\n\n"
-        "The rate is the video's own; MOVA was trained at 24.",
+        "The rate is the video's own, unless **fps** says another; MOVA was trained at 24.",
     )
-    page.group("3b  Size")
-    (scaled,) = page.add(
-        "ImageScale",
-        "Size that MOVA sees",
-        image=frames,
-        upscale_method="lanczos",
-        width=640,
-        height=352,
-        crop="center",
-    )
-    width, height, length = page.add("GetImageSize", image=scaled)
-    page.group("3c  The video as a latent", below=True)
-    size = {"width": width, "height": height, "length": length, "start_image": scaled}
+    page.group("3b  As a latent, and as it is saved")
+    size = {"width": width, "height": height, "length": length, "start_image": images}
     conditioned = condition(page, texts, models.vae, fps, **size)
-    (kept,) = page.add("VAEEncode", pixels=scaled, vae=models.vae)
+    (kept,) = page.add("VAEEncode", pixels=images, vae=models.vae)
     (latent,) = page.add("MOVACombineLatent", video=kept, audio=conditioned[2], keep_video=True)
+    own_size = {"start": start, "length": length, "fps": fps, "width": 0, "height": 0}
+    frames, *_ = page.add("MOVAFitVideo", "The same frames in their own size", video=video, **own_size)
     made = sample(page, models, conditioned, latent)
     page.group("5  Output", 440)
     _, audio = page.add("MOVASeparateLatent", latent=made)

@@ -127,6 +127,13 @@ def test_a_rate_beyond_what_mova_takes_is_brought_to_120(tmp_path, own):
     assert f"The video has {own} frames a second; MOVA takes it at 120." in stretch.notices
 
 
+@pytest.mark.parametrize("keys", [5, 250])
+@pytest.mark.parametrize("form", ["mp4", "matroska", "mpegts", "flv", "h264"])
+def test_a_stretch_is_found_in_any_kind_of_file_also_without_a_key_frame_or_an_index_there(tmp_path, form, keys):
+    source = write_timed(tmp_path / "a", [i * 40 for i in range(60)], form=form, keys=keys)
+    assert numbers(take(source, Wanted(1, 9))) == list(range(25, 34))
+
+
 def test_a_video_cut_out_of_a_longer_one_begins_at_its_first_frame(tmp_path):
     source = write_timed(tmp_path / "a.ts", [i * 40 for i in range(60)], form="mpegts", offset=5000)
     assert numbers(take(source, Wanted(0, 9))) == list(range(9))

@@ -18,9 +18,8 @@ NAMES = [describe.__name__ for describe in WORKFLOWS]
 NODE_ID = re.compile(r'node_id="(\w+)"')
 MINE = {name for file in (ROOT / "nodes").glob("*.py") for name in NODE_ID.findall(file.read_text(encoding="utf-8"))}
 CORE = """
-    CLIPLoader DisableNoise GetImageSize GetVideoComponents ImageFromBatch ImageScale KSamplerSelect LoadAudio
-    LoadImage LoadVideo PreviewAny PrimitiveFloat PrimitiveInt RandomNoise SamplerCustomAdvanced SaveVideo SplitSigmas
-    VAEDecode VAEDecodeTiled VAEEncode VAELoader
+    CLIPLoader DisableNoise KSamplerSelect LoadAudio LoadImage LoadVideo PreviewAny PrimitiveFloat PrimitiveInt
+    RandomNoise SamplerCustomAdvanced SaveVideo SplitSigmas VAEDecode VAEDecodeTiled VAEEncode VAELoader
 """
 # Values that only the canvas has: upload buttons and players by node, the seed's control by widget.
 ONLY_ON_CANVAS = {"LoadImage": 1, "LoadVideo": 1, "LoadAudio": 2, "PrimitiveInt": 1, "seed": 1, "noise_seed": 1}
@@ -137,7 +136,9 @@ def test_the_released_values_are_set(canvas):
 
     for width, height, length, *_ in values("MOVAConditioning"):
         assert (width, height, length) == (640, 352, 193)
-    assert all(value == [24.0] for value in values("PrimitiveFloat"))
+    assert all(value in ([24.0], [0.0]) for value in values("PrimitiveFloat"))  # a rate, or where a video begins
+    for _, length, width, height, _ in values("MOVAFitVideo"):
+        assert length == 193 and (width, height) in ((640, 352), (0, 0))
     for _, _, *sampling in values("MOVAJointSampler"):
         assert sampling[:5] == [50, 5.0, 5.0, 5.0, 0.9]
     assert all(value == [50, 5.0, 1.0] for value in values("MOVAScheduler"))

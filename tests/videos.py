@@ -30,10 +30,10 @@ def write(path, count, fps=24.0, waveform=None, rate=48000, size=(32, 48)):
     return File(path)
 
 
-def write_timed(path, times, lasts=40, form="matroska", offset=0):
+def write_timed(path, times, lasts=40, form="matroska", offset=0, keys=5):
     """A video whose frame i is shown at times[i], in milliseconds."""
     with av.open(path, "w", format=form) as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "10", "g": "5"})
+        stream = container.add_stream("libx264", rate=25, options={"crf": "10", "g": str(keys)})
         stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
         for pixels, time in zip(numbered(len(times)).numpy(), times, strict=True):

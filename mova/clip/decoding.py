@@ -19,6 +19,9 @@ from .pick import Shown
 BEFORE = 0.5  # seconds that a decoder of sound is given to find its feet
 # libswscale's ACCURATE_RND and FULL_CHR_H_INT, which not every PyAV names: without them all is about 1.3 of 255 darker.
 EXACT = 0x40000 | 0x2000
+# A playlist must not fetch what it names from the network. As an option of streams, too, this would end the process in
+# PyAV 16 where streams are found late (FLV).
+LOCAL = {"protocol_whitelist": "file"}
 APART = 0.05  # seconds by which a piece of sound may be out of place, as times in milliseconds are
 
 
@@ -37,8 +40,17 @@ class File:
 
     def shown(self, start: float) -> Generator[Shown[av.VideoFrame], None, None]:
         """Frames from one that is shown at `start` or before; times are in seconds after the first frame."""
-        with opened(self.source) as container:
-            yield from shown_frames(container, start)
+        if start > 0:
+            with opened(self.source) as container:
+                if sought(container, container.streams.video[0], origin(container) + start):
+                    frames = shown_frames(container)
+                    first = next(frames, None)
+                    if first is not None and first.begin <= start + (first.end - first.begin) / 2:
+                        yield first
+                        yield from frames
+                        return
+        with opened(self.source) as container:  # from the start: there is nothing to leave out, or no index to trust
+            yield from shown_frames(container)
 
     def size(self, frame: av.VideoFrame) -> tuple[int, int]:
         """Width and height, turned as the file says."""
@@ -62,8 +74,7 @@ def opened(source: Any) -> Iterator[av.container.InputContainer]:
     else:
         source = os.path.abspath(source)  # which is never taken for a URL
     try:
-        # A playlist must not fetch what it names from the network.
-        with av.open(source, metadata_errors="replace", options={"protocol_whitelist": "file"}) as container:
+        with av.open(source, metadata_errors="replace", container_options=LOCAL) as container:
             if not container.streams.video:
                 raise MovaError("The video has no picture, only sound; load another.")
             yield container
@@ -85,20 +96,17 @@ def duration(container: av.container.InputContainer) -> float | None:
     return container.duration / av.time_base if container.duration else None
 
 
-def shown_frames(container: av.container.InputContainer, start: float) -> Iterator[Shown[av.VideoFrame]]:
-    """As File.shown."""
+def shown_frames(container: av.container.InputContainer) -> Iterator[Shown[av.VideoFrame]]:
+    """Frames from where the container is at, and when they are shown; one without a time follows the one before."""
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
     zero, step = origin(container), float(1 / (stream.average_rate or stream.guessed_rate or 24))
-    if start > 0 and sought(container, stream, zero + start):
-        frames = timed(decoded(container, stream), zero, step)
-        first = next(frames, None)
-        if first is not None and first.begin <= start + step / 2:
-            yield first
-            yield from frames
-            return
-        sought(container, stream, zero)  # there is no index to trust: all from the start
-    yield from timed(decoded(container, stream), zero, step)
+    end = 0.0
+    for frame in decoded(container, stream):
+        begin = end if frame.time is None else frame.time - zero
+        lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else step
+        end = begin + lasts
+        yield Shown(frame, begin, end)
 
 
 def sought(container: av.container.InputContainer, stream: Any, time: float) -> bool:
@@ -110,20 +118,10 @@ def sought(container: av.container.InputContainer, stream: Any, time: float) -> 
     return True
 
 
-def timed(frames: Iterator[av.VideoFrame], zero: float, step: float) -> Iterator[Shown[av.VideoFrame]]:
-    """Frames with the times when they are shown; one that has none follows the one before."""
-    end = 0.0
-    for frame in frames:
-        begin = end if frame.time is None else frame.time - zero
-        lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else step
-        end = begin + lasts
-        yield Shown(frame, begin, end)
-
-
 def decoded(container: av.container.InputContainer, stream: Any) -> Iterator[Any]:
     """Frames of a stream; packets that are damaged are left out, as players do."""
     for packet in container.demux(stream):
-        with contextlib.suppress(av.error.InvalidDataError):
+        with contextlib.suppress(av.FFmpegError):
             yield from packet.decode()
 
 

@@ -67,14 +67,18 @@ def read_clip_info(path: Path) -> ClipInfo:
     with opened_clip(path) as container:
         video, audio = container.streams.video[0], first_audio(container)
         fps = stream_fps(video)
-        found = sum(packet.size > 0 and not packet.is_corrupt for packet in container.demux())
-        refuse_if_cut_off(path, found, sum(stream.frames for stream in container.streams))
+        packets = [packet for packet in container.demux(video) if packet.size]
+        if any(packet.is_corrupt for packet in packets):
+            raise MovaError(f"{path} is damaged; copy the clip again.")
+        # What is shown: a clip that was cut without encoding it anew keeps frames that an edit list passes over, and a
+        # fragmented one has no count of them all.
+        frames = sum(not packet.is_discard for packet in packets)
         return ClipInfo(
-            frames=video.frames,
+            frames=frames,
             width=video.width,
             height=video.height,
             fps=fps,
-            duration_s=video.frames / fps,
+            duration_s=frames / fps,
             video_codec=video.codec_context.name,
             audio_codec=audio.codec_context.name if audio else None,
             sample_rate=audio.rate if audio else 0,
@@ -97,7 +101,6 @@ def read_clip(path: Path) -> tuple[Tensor, Tensor | None, int, float]:
                 pictures.append(torch.from_numpy(frame.to_ndarray(format="rgb24", dst_color_range=ColorRange.JPEG)))
             else:
                 sounds += [torch.from_numpy(part.to_ndarray()) for part in planar.resample(frame)]  # type: ignore[arg-type]
-        refuse_if_cut_off(path, len(pictures), video.frames)
         waveform = torch.cat(sounds, dim=1) if sounds else None
         return torch.stack(pictures), waveform, audio.rate if audio else 0, stream_fps(video)
 
@@ -111,6 +114,8 @@ def opened_clip(path: Path) -> Iterator[av.container.InputContainer]:
     try:
         # Only the MP4 reader: others (playlists) open further files by name. An absolute path is never taken for a URL.
         with av.open(os.path.abspath(path), format="mp4", metadata_errors="replace") as container:
+            if missing := missing_bytes(path):
+                raise MovaError(f"{path} is cut off: its last {missing} bytes are missing; copy the clip again.")
             if not container.streams.video or not stream_fps(container.streams.video[0]):
                 raise MovaError(f"{path} holds no moving picture; give the path of a clip.")
             yield container
@@ -128,10 +133,20 @@ def stream_fps(video: av.VideoStream) -> float:
     return float(video.average_rate or 0)
 
 
-def refuse_if_cut_off(path: Path, found: int, promised: int) -> None:
-    """Raise MovaError if the file has fewer readable pieces than its index promises (the index comes first)."""
-    if found < promised:
-        raise MovaError(f"{path} is cut off or damaged ({found} of {promised} pieces readable); copy the clip again.")
+def missing_bytes(path: Path) -> int:
+    """How far the boxes that an MP4 is made of reach beyond its end (ISO/IEC 14496-12, 4.2)."""
+    size, at = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while at < size:
+            file.seek(at)
+            head = file.read(16)
+            length = int.from_bytes(head[:4], "big")
+            if length == 1:
+                length = int.from_bytes(head[8:], "big")
+            if length < 8:  # 0 is a box to the end of the file; less than its own head none at all
+                return 0
+            at += length
+    return at - size
 
 
 def settings_from_json(text: str) -> dict[str, Any]:

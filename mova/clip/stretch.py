@@ -1,7 +1,6 @@
 """A stretch of a given video as a clip: its frames at a steady rate, at the size they are used in, and their sound."""
 
 import contextlib
-import itertools
 import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -90,16 +89,24 @@ def take(source: Source, wanted: Wanted, each: Callable[[], None] = lambda: None
             sizes.extend((source.size(frame), clip_size(source.size(frame), wanted)))
         return source.picture(frame, *sizes[1])
 
+    lasts = math.inf if source.seconds is None else source.seconds  # files need not say so rightly
+
     def until_the_end(frames: Iterator[Shown[Any]]) -> Iterator[Shown[Any]]:
-        for shown in itertools.takewhile(lambda shown: shown.begin < end, frames):
+        nonlocal lasts
+        seen = lasts
+        for shown in frames:
+            if shown.begin >= end:
+                return
             each()
             yield shown
+            seen = shown.end
+        lasts = seen
 
     left = wanted.length if end == math.inf else math.ceil((end - start) * rate - 1e-6)
     with contextlib.closing(source.shown(start)) as frames:
         picked = pick(until_the_end(frames), start, rate, max(0, min(wanted.length, left)), convert)
     count = whole_length(len(picked.pictures))
-    seconds = min(end, math.inf if source.seconds is None else source.seconds) - begin
+    seconds = min(end, lasts) - begin
     if not count:
         raise MovaError(
             f"The video ends at {seconds:.2f} s, so there is no frame from {wanted.start:g} s on; begin earlier."

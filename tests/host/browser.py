@@ -38,7 +38,8 @@ MAKE_SMALL = """({nodes, inputs}) => {
     }
     for (const [name, value] of Object.entries(inputs[node.type] ?? {})) {
       const slot = node.inputs.find(i => i.widget?.name === name)
-      if (slot?.link == null) node.widgets.find(w => w.name === name).value = value
+      const widget = node.widgets.find(w => w.name === name)
+      if (slot?.link == null && widget.value !== 0) widget.value = value  // 0: a video's own size
     }
   }
 }"""

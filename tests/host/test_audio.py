@@ -30,7 +30,8 @@ for name in [name for name in sys.modules if name.startswith("torchaudio")]:
 sys.modules["torchaudio"] = None  # as if it were not installed
 from pathlib import Path
 from pack import nodes
-assert len(nodes.load()) == 17
+pages = list(Path(nodes.__file__).parents[1].glob("web/docs/MOVA*.md"))
+assert len(nodes.load()) == len(pages) > 0  # one for each node
 from pack.nodes.audio import MOVAAudioEncode
 from pack.nodes.host.audio_vae import load
 vae = load(Path(FILE))

@@ -11,6 +11,7 @@ from small_workflows import NAMES, SMALL_INPUTS, SMALL_NODES, write_media
 from authoring.build import canvas_form
 from authoring.pages import WORKFLOWS
 from authoring.to_api import MUTED, to_api
+from mova.clip.media import write_clip
 from mova.clip.reading import read_clip, read_clip_info
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +44,8 @@ def made_small(workflow):
     for node in workflow.values():
         given = dict(SMALL_INPUTS.get(node["class_type"], {}))
         given |= dict.fromkeys(("seed", "noise_seed"), next(seeds))
-        node["inputs"] |= {n: v for n, v in given.items() if not isinstance(node["inputs"].get(n, []), list)}
+        old = node["inputs"]  # 0 is a video's own size
+        old |= {n: v for n, v in given.items() if old.get(n) != 0 and not isinstance(old.get(n, []), list)}
         if node["class_type"] in SMALL_NODES:
             node.update(class_type=SMALL_NODES[node["class_type"]], inputs={})
     return workflow
@@ -105,6 +107,20 @@ def test_a_workflow_makes_a_clip(server, media, name, tmp_path):
     assert (found.audio_codec, found.sample_rate, found.channels) == ("aac", *sound)
     _, waveform, rate, _ = read_clip(tmp_path / "clip.mp4")
     assert waveform.shape[1] / rate == pytest.approx(9 / 24, abs=2048 / rate)  # AAC comes in frames of 1024
+
+
+@pytest.mark.parametrize(("source", "clip"), [(3, 1), (10, 9), (80, 77)])
+def test_sound_is_made_for_a_video_of_any_length_as_shipped(server, media, source, clip, tmp_path):
+    ramp = torch.linspace(0, 200, 96).byte().expand(source, 64, 96)
+    write_clip(media / "any.mp4", ramp[..., None].expand(-1, -1, -1, 3).contiguous(), 24.0, None)
+    workflow = small("sound_for_a_video")
+    for node in workflow.values():
+        if node["class_type"] == "LoadVideo":
+            node["inputs"]["file"] = "any.mp4"
+        if node["class_type"] == "MOVAFitVideo" and not isinstance(node["inputs"]["length"], list):
+            node["inputs"]["length"] = 193
+    found = read_clip_info(made_by(server, server.run(workflow), tmp_path))
+    assert (found.frames, found.width, found.height) == (clip, 96, 64) and found.audio_codec == "aac"
 
 
 def test_low_memory_makes_the_same_from_the_kept_prompt_as_from_the_encoded_one(server, media, definitions, tmp_path):
