@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 READY := $(VENV)/.ready
 
-.PHONY: demo test hosts slow comfyui packs lint format bench fuzz clean
+.PHONY: demo test hosts slow comfyui packs lint format bench fuzz kills clean
 
 demo: $(READY)
 	$(BIN)/python demos/demo.py
@@ -45,6 +45,10 @@ bench: $(READY)
 fuzz: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
 	$(BIN)/python tests/fuzz_atheris.py .fuzz -max_total_time=600 -timeout=120 -rss_limit_mb=4000 -artifact_prefix=.fuzz-
+
+# 300 processes that write files are killed with -9 at random moments; counts what they leave.
+kills: $(READY)
+	$(BIN)/python tests/kill.py --times 300
 
 clean:
 	rm -rf $(VENV) demo

@@ -6,6 +6,7 @@ The peak is that of the live tensors made during the forward; weights are left o
 """
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,15 +45,21 @@ def forward_of(
 
 
 def measure(
-    preset: Preset, kernels: Kernels | None = None, dtype: torch.dtype = torch.bfloat16, layers: int | None = None
+    preset: Preset,
+    kernels: Kernels | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    layers: int | None = None,
+    counted: bool = True,
 ) -> tuple[float, float, PeakMem]:
     """Peak GiB and FLOPs of one forward at the preset's clip size, and what was alive at the peak.
 
-    layers: in place of the release's. The peak is the same from 2 on, and is found in seconds.
+    layers: in place of the release's. The peak is the same from 2 on, and is found in seconds. counted: whether FLOPs
+    are, which takes as long again.
     """
     with FakeTensorMode(), torch.no_grad():
         model, forward = forward_of(preset, kernels or Kernels(), dtype, layers)
-        with FlopCounterMode(display=False) as flops, PeakMem(model) as memory:
+        flops = FlopCounterMode(display=False)
+        with flops if counted else contextlib.nullcontext(), PeakMem(model) as memory:
             forward()
     return memory.peak / 2**30, flops.get_total_flops(), memory
 

@@ -24,6 +24,7 @@ def load() -> list[type]:
         text,
         video,
     )
+    from .checked import checked
     from .host.family import register
 
     other = register()
@@ -33,7 +34,7 @@ def load() -> list[type]:
             "first are used: delete one of the two folders, and restart ComfyUI."
         )
         return []
-    return [
+    nodes = (
         loaders.MOVAModelLoader,
         lora.MOVALoraLoader,
         options.MOVAModelOptions,
@@ -52,4 +53,5 @@ def load() -> list[type]:
         audio.MOVAAudioEncode,
         fit_video.MOVAFitVideo,
         video.MOVACombineVideo,
-    ]
+    )
+    return [checked(node) for node in nodes]

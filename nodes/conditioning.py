@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor
 
+from ..mova import MovaError
 from ..mova.model.presets import DEFAULT
 from ..mova.sampling.conditioning import (
     SPATIAL_STRIDE,
@@ -88,6 +89,8 @@ class MOVAConditioning(io.ComfyNode):
         text_only_frame: str = TEXT_ONLY_FRAMES[0],
     ):
         check_clip_size(width, height, length, fps)
+        if batch_size < 1:
+            raise MovaError(f"batch_size is {batch_size}; it must be 1 or more.")
         check_video_vae(vae)
         notices = [told] if (told := video_vae_notice(vae)) else []
         for images, slot, what in ((start_image, "start_image", "first"), (end_image, "end_image", "last")):

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -175,14 +177,14 @@ def test_a_lora_that_drives_the_weights_to_infinity_is_told_in_the_step_it_does(
     ],
 )
 def test_a_lora_is_a_file_and_perhaps_a_strength(text, path, strength):
-    found = lora(text)
-    assert (str(found[0]), found[1]) == (path, strength)
+    assert lora(text) == (Path(path), strength)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no file can have such a name")
 def test_a_file_whose_name_ends_as_a_strength_is_itself(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "style:2").touch()
-    assert lora("style:2") == (type(tmp_path)("style:2"), 1.0)
+    assert lora("style:2") == (Path("style:2"), 1.0)
 
 
 def command(checkpoint, out, *more):

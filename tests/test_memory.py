@@ -15,7 +15,7 @@ LAYERS = 2
 @pytest.mark.parametrize(("name", "usual", "low"), [("MOVA-360p", 1.95, 1.75), ("MOVA-720p", 7.95, 7.1)])
 def test_a_released_size_forward_stays_within_its_memory(name, usual, low):
     for kernels, gib in ((Kernels(), usual), (LOW_MEMORY, low)):
-        peak, _, _ = measure(PRESETS[name], kernels, layers=LAYERS)
+        peak, _, _ = measure(PRESETS[name], kernels, layers=LAYERS, counted=False)
         assert 0.9 * gib < peak <= gib
 
 

@@ -29,7 +29,7 @@ def euler(
 
     `moves` are the (video, audio) sigmas to move by, if not those that the model sees (schedule.snapped).
     Raises Cancelled before the first step at which cancelled() is true, and NotFinite (with its step, 0-based) behind
-    the first whose velocities are not finite.
+    the first that leaves NaN or infinite values.
     """
     watch = Watch()
     video_moves, audio_moves = (sigmas.diff().tolist() for sigmas in moves or (video_sigmas, audio_sigmas))
@@ -39,9 +39,9 @@ def euler(
             raise Cancelled(f"Stopped before step {step + 1} of {len(video_moves)}.")
         watch.check()
         video_velocity, audio_velocity = velocity(video, audio, video_times[step], audio_times[step])
-        watch.note(step, video=video_velocity, audio=audio_velocity)
         video = video + video_velocity * video_moves[step]
         audio = audio + audio_velocity * audio_moves[step]
+        watch.note(step, video=video, audio=audio)
         if callback:
             callback(step, video, audio)
     watch.check(wait=True)

@@ -53,7 +53,7 @@ class Watch:
             elif event is not None and not event.query():
                 return
             self.notes.popleft()
-            values = sums.isfinite().tolist()
+            values = [bool(finite) for finite in sums.isfinite()]
             if not all(values):
                 self.notes.clear()
                 raise NotFinite(step, [name for name, finite in zip(names, values, strict=True) if not finite])

@@ -112,11 +112,11 @@ def sample(
         )
     made = [part.to(comfy.model_management.intermediate_device()) for part in result.unbind()]
     if masks is not None:
-        made = [keep(given, new, mask) for given, new, mask in zip(parts, made, masks, strict=True)]
+        made = [with_given(given, new, mask) for given, new, mask in zip(parts, made, masks, strict=True)]
     return {**latent, "samples": AudioVideoLatent(made)}
 
 
-def keep(given: Tensor, new: Tensor, mask: Tensor) -> Tensor:
+def with_given(given: Tensor, new: Tensor, mask: Tensor) -> Tensor:
     """`new`, but bit for bit `given` where the mask is 0: the sampler keeps it only up to rounding."""
     mask = comfy.sampler_helpers.prepare_mask(mask.float(), given.shape, new.device)
     return torch.where(mask == 0, given.to(new), new)

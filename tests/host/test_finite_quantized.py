@@ -10,6 +10,7 @@ from graphs import CONFIG, KIND
 from safetensors.torch import save_file
 
 from mova.checkpoint import quantize
+from mova.checkpoint.formats import QUANTISED
 
 LAYER, PART = "blocks.0.self_attn.q.weight", "high_noise"
 
@@ -31,7 +32,7 @@ def write(folder, format_name):
 
 def test_nan_in_a_layer_s_scale_is_told_by_the_layer(server, files, host_place):
     text = (host_place[0] / "comfy/quant_ops.py").read_text()
-    known = [name for name, chosen in quantize.FORMATS.items() if f'"{chosen.host_name}"' in text]
+    known = [name for name, chosen in QUANTISED.items() if f'"{chosen.host_name}"' in text]
     assert known
     for format_name in known:
         write(files / "models/diffusion_models", format_name)

@@ -1,5 +1,7 @@
 """Parts that make NaN, or hold it: what a broken kernel, a damaged file or a format that is too small amount to."""
 
+import copy
+
 import comfy.samplers
 import torch
 from comfy.k_diffusion.sampling import sample_euler
@@ -67,7 +69,7 @@ class NanVAE:
     CATEGORY = "tests"
 
     def run(self, vae):
-        encode = vae.encode
+        encode, vae = vae.encode, copy.copy(vae)
         vae.encode = lambda pixels: encode(pixels) * float("nan")
         return (vae,)
 
@@ -84,7 +86,7 @@ class NanClip:
     CATEGORY = "tests"
 
     def run(self, clip):
-        encode = clip.encode_from_tokens_scheduled
+        encode, clip = clip.encode_from_tokens_scheduled, copy.copy(clip)  # the host keeps the one that it gave
         clip.encode_from_tokens_scheduled = lambda tokens: [[encode(tokens)[0][0] / 0, {}]]
         return (clip,)
 

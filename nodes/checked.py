@@ -1,0 +1,95 @@
+"""What comes over a link is checked as what is typed in: the host asks only for a link's type, and "any" fits all.
+
+Around each node's execute: every input must be of its kind, and a number within the limits that its widget has. What a
+node knows better (sizes of latents, the kind of a VAE) it says itself.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from numbers import Number, Real
+from typing import Any
+
+from torch import Tensor
+
+from ..mova import MovaError
+from ..mova.shorten import short
+
+
+def has(*names: str) -> Callable[[Any], bool]:
+    return lambda value: all(hasattr(value, name) for name in names)
+
+
+def is_conditioning(value: Any) -> bool:
+    """A list of [text features, entries]."""
+    pairs = isinstance(value, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value)
+    return pairs and all((text is None or hasattr(text, "shape")) and isinstance(kept, dict) for text, kept in value)
+
+
+def is_latent(value: Any) -> bool:
+    return isinstance(value, Mapping) and hasattr(value.get("samples"), "shape")
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+# By the host's name of a type: what is one, and what to call it. The nodes' own checks take None from a loader.
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "MODEL": (has("model", "clone"), "a model"),
+    "VAE": (has("decode", "encode"), "a VAE"),
+    "CLIP": (has("tokenize"), "a text encoder"),
+    "CONDITIONING": (is_conditioning, "a conditioning"),
+    "LATENT": (is_latent, "a latent"),
+    "IMAGE": (lambda value: isinstance(value, Tensor), "an image"),
+    "SIGMAS": (lambda value: isinstance(value, Tensor) and value.ndim == 1, "a list of sigmas"),
+    "NOISE": (has("generate_noise"), "noise"),
+    "SAMPLER": (has("sample", "max_denoise"), "a sampler"),
+    "VIDEO": (has("get_components"), "a video"),
+    "INT": (lambda value: is_number(value) and (value != value or value % 1 == 0), "a whole number"),
+    "FLOAT": (is_number, "a number"),
+    "STRING": (lambda value: isinstance(value, str), "a text"),
+    "COMBO": (lambda value: isinstance(value, str), "a text"),
+    "BOOLEAN": (lambda value: isinstance(value, Number), "true or false"),
+}
+
+
+def checked(node: type) -> type:
+    """The node, whose execute is not reached by a value that does not fit its inputs."""
+    execute = node.execute.__func__  # type: ignore[attr-defined]
+    names = list(inspect.signature(execute).parameters)[1:]
+
+    @functools.wraps(execute)
+    def run(cls: Any, *args: Any, **named: Any) -> Any:
+        given = {**dict(zip(names, args, strict=False)), **named}
+        for declared in node.define_schema().inputs:  # type: ignore[attr-defined]
+            value = given.get(declared.id)
+            if value is not None:
+                check_value(declared, value)
+        return execute(cls, **given)
+
+    node.execute = classmethod(run)  # type: ignore[attr-defined]
+    return node
+
+
+def check_value(declared: Any, value: Any) -> None:
+    """Raise MovaError unless the value is of the input's kind, and not above its limit.
+
+    Of what is too small, or NaN, the nodes speak themselves, with the nearest valid value.
+    """
+    kind = declared.get_io_type()
+    fits, called = KINDS.get(kind, (lambda _: True, ""))
+    if not fits(value):
+        raise MovaError(f"{declared.id} should be {called}, not {what(value)}; connect the output of such a node.")
+    high = getattr(declared, "max", None)
+    if kind in ("INT", "FLOAT") and high is not None and value > high:
+        raise MovaError(f"{declared.id} is {short(value)}; it must be from {declared.min} to {high}.")
+
+
+def what(value: Any) -> str:
+    """A value in a few words."""
+    if isinstance(value, str | int | float | bool):
+        return short(value)
+    if isinstance(value, Tensor):
+        return f"a tensor {[*value.shape]}"
+    return f"a {type(value).__name__}"
