@@ -19,6 +19,7 @@ from videos import numbered, numbers, write, write_timed
 import mova
 from mova.clip.decoding import File
 from mova.clip.memory import Frames
+from mova.clip.reading import read_clip
 from mova.clip.stretch import Wanted, take
 
 # With which sound
@@ -36,6 +37,26 @@ def test_the_sound_is_that_of_the_same_time(tmp_path, start, rate, channels):
     for heard, meant in zip(stretch.waveform, wanted, strict=True):
         assert torch.corrcoef(torch.stack([heard[begins:], meant[begins:]]))[0, 1] > 0.99
     assert len(stretch.notices) == 1
+
+
+def test_eight_channels_come_each_in_its_place(tmp_path):
+    """PyAV, asked for planar samples of 8 channels, ends the process."""
+    path = tmp_path / "a.mp4"
+    sound = np.sin(np.arange(24000) / 10)[:, None] * np.arange(1, 9) / 10
+    with av.open(path, "w") as container:
+        picture, stream = container.add_stream("libx264", rate=24), container.add_stream("alac", rate=48000)
+        picture.width, picture.height, picture.pix_fmt, stream.layout = 48, 32, "yuv420p", "7.1(wide)"
+        for pixels in numbered(12).numpy():
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")))
+        frame = av.AudioFrame.from_ndarray((sound.reshape(1, -1) * 32767).astype(np.int16), "s16", "7.1(wide)")
+        frame.sample_rate = 48000
+        fitting = av.AudioResampler(stream.codec_context.format, "7.1(wide)", 48000, 4096)
+        parts = [*fitting.resample(frame), *fitting.resample(None)]
+        container.mux([packet for part in [*parts, None] for packet in stream.encode(part)])
+        container.mux(picture.encode(None))
+    for waveform in (take(File(path), Wanted(0, 9)).waveform, read_clip(path)[1]):
+        meant = torch.from_numpy(sound.T[:, : waveform.shape[1]]).float()
+        assert waveform.shape[0] == 8 and torch.allclose(waveform[:, : meant.shape[1]], meant, atol=1e-3)
 
 
 def test_sound_of_a_video_in_memory_is_cut_and_padded():

@@ -147,15 +147,20 @@ def picture(frame: av.VideoFrame, width: int, height: int) -> Tensor:
 
 
 def alike(frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame]:
-    """Pieces of sound in planar float32, with the channels and the rate of the first also if the others' change."""
+    """Pieces of sound in packed float32, with the channels and the rate of the first also if the others' change."""
     target: dict[str, Any] = {}
     kind = resampler = None
     for frame in frames:
         target = target or {"layout": frame.layout, "rate": frame.sample_rate}
         if resampler is None or kind != (frame.format.name, frame.layout.name, frame.sample_rate):
             kind = frame.format.name, frame.layout.name, frame.sample_rate
-            resampler = av.AudioResampler(format="fltp", **target)
+            resampler = av.AudioResampler(format="flt", **target)
         yield from resampler.resample(frame)
+
+
+def channels_of(frame: av.AudioFrame) -> np.ndarray[Any, Any]:
+    """Packed samples as [channels, samples]. Planar ones of 8 channels end the process: PyAV reads a ninth plane."""
+    return frame.to_ndarray().reshape(-1, frame.layout.nb_channels).T
 
 
 def read_sound(container: av.container.InputContainer, start: float, seconds: float) -> tuple[Tensor | None, int]:
@@ -170,7 +175,7 @@ def read_sound(container: av.container.InputContainer, start: float, seconds: fl
     rate = at = 0
     heard = False
     for part in alike(decoded(container, stream)):
-        samples = part.to_ndarray()
+        samples = channels_of(part)
         if made is None:
             rate = part.sample_rate
             made = np.zeros((len(samples), round(seconds * rate)), np.float32)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import MovaError
 from ..files import reason
+from .decoding import channels_of
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,12 @@ def read_clip(path: Path) -> tuple[Tensor, Tensor | None, int, float]:
     pictures, sounds = [], []
     with opened_clip(path) as container:
         video, audio = container.streams.video[0], first_audio(container)
-        planar = av.AudioResampler(format="fltp")
+        packed = av.AudioResampler(format="flt")
         for frame in container.decode(video, audio) if audio else container.decode(video):
             if isinstance(frame, av.VideoFrame):
                 pictures.append(torch.from_numpy(frame.to_ndarray(format="rgb24", dst_color_range=ColorRange.JPEG)))
             else:
-                sounds += [torch.from_numpy(part.to_ndarray()) for part in planar.resample(frame)]  # type: ignore[arg-type]
+                sounds += [torch.from_numpy(channels_of(part)) for part in packed.resample(frame)]  # type: ignore[arg-type]
         waveform = torch.cat(sounds, dim=1) if sounds else None
         return torch.stack(pictures), waveform, audio.rate if audio else 0, stream_fps(video)
 

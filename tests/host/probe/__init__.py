@@ -5,6 +5,7 @@ import logging
 
 import comfy.model_management
 
+from .anything import Any, Odd, Witness
 from .broken import NanAt, NanClip, NanSampler, NanText, NanVAE
 from .given import FrameRate, Given, GivenLatent, Images, Nothing, Text
 from .model import About, Forward, Patch
@@ -52,5 +53,8 @@ NODES = (
     SaveAudio,
     Resample,
     About,
+    Any,
+    Odd,
+    Witness,
 )
 NODE_CLASS_MAPPINGS = {f"Probe{cls.__name__}": cls for cls in NODES}
