@@ -1,17 +1,21 @@
 """Command line: python -m mova generate | convert | download | info | tiny."""
 
+import _thread
 import argparse
 import io
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .arguments import Command, Defaults, Parser, lora, typed
-from .errors import MovaError, install_command
+from .arguments import Command, Defaults, Parser, lora, typed, whole
+from .errors import MovaError, first_line, install_command, memory_is_full
+from .files import reason
 from .model.presets import DEFAULT
 from .progress import ByteBar, StepBar
+from .shorten import short
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,10 +25,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     options = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, interrupt)
+    sys.unraisablehook = interrupt_again
     try:
         options.run(options)
     except MovaError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (OSError, MemoryError) as error:
+        print(f"error: {fault_of_the_machine(error)}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
         if not error.name or error.name.startswith("mova"):
@@ -43,6 +51,23 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def interrupt_again(unraisable: Any) -> None:
+    """Ctrl-C that came while Python cleared an object away, where no error gets out: once more, in a moment."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        threading.Timer(0.05, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def fault_of_the_machine(error: Exception) -> str:
+    """What the system refuses where nobody expected it, in one sentence."""
+    if memory_is_full(error):
+        return f"The memory is full ({first_line(error)}); close other programs."
+    name = getattr(error, "filename", None)
+    where = f"{short(str(name))} cannot be used ({reason(error)})" if name else reason(error)
+    return f"{where}; check the path, its permissions and the room on the disk."
+
+
 def parser() -> argparse.ArgumentParser:
     show = Defaults
     root = Parser(prog=typed(), description="MOVA: video and sound together.")
@@ -59,18 +84,18 @@ def parser() -> argparse.ArgumentParser:
     add("--text-only-frame", choices=("white", "none"), default="white", help="what stands for a missing first frame")
     add("--out", type=Path, required=True, help="the .mp4 to write")
     add("--contact-sheet", type=Path, help="also write frames and waveform as this .png")
-    add("--width", type=int, default=DEFAULT.width, help="in pixels, a multiple of 16")
-    add("--height", type=int, default=DEFAULT.height, help="in pixels, a multiple of 16")
-    add("--frames", type=int, default=DEFAULT.frames, help="4k + 1")
+    add("--width", type=whole, default=DEFAULT.width, help="in pixels, a multiple of 16")
+    add("--height", type=whole, default=DEFAULT.height, help="in pixels, a multiple of 16")
+    add("--frames", type=whole, default=DEFAULT.frames, help="4k + 1")
     add("--fps", type=float, default=DEFAULT.fps, help="frames a second")
-    add("--steps", type=int, default=DEFAULT.steps, help="of denoising")
+    add("--steps", type=whole, default=DEFAULT.steps, help="of denoising")
     add("--guidance", type=float, default=DEFAULT.guidance, help="of the text, on both modalities")
     add("--audio-guidance", type=float, help="of the text on the audio, if it should differ")
     add("--bridge-guidance", type=float, default=1.0, help="more ties the sound closer to the picture; 1 is off")
     add("--video-shift", type=float, help="of the sigmas (the checkpoint's if not given)")
     add("--audio-shift", type=float, help="of the sigmas (the checkpoint's if not given)")
     add("--boundary", type=float, help="sigma below which the low-noise expert works (the checkpoint's if not given)")
-    add("--seed", type=int, default=42, help="of the noise")
+    add("--seed", type=whole, default=42, help="of the noise")
     lora_help = "a LoRA file, and its strength if not 1; may be given several times"
     add("--lora", type=lora, action="append", default=[], metavar="FILE[:STRENGTH]", help=lora_help)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
@@ -110,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
     tiny = commands.add_parser("tiny", help="write a small checkpoint with random weights", formatter_class=show)
     tiny.set_defaults(run=run_tiny)
     tiny.add_argument("folder", type=Path, help="a new one, or an empty one")
-    tiny.add_argument("--seed", type=int, default=0, help="of the weights")
+    tiny.add_argument("--seed", type=whole, default=0, help="of the weights")
     return root
 
 

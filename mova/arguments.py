@@ -51,6 +51,16 @@ def lora(text: str) -> tuple[Path, float]:
         return Path(text), 1.0
 
 
+def whole(text: str) -> int:
+    """A whole number, of a length that can be meant."""
+    if len(text) > 30:
+        raise argparse.ArgumentTypeError(f"{text[:10]}... has {len(text)} letters; give a number")
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"invalid int value: {text!r}") from None
+
+
 def typed() -> str:
     """What was typed in front of the arguments: `python -m mova`, or `python PATH/TO/THE/PACK`."""
     return subprocess.list2cmdline(sys.orig_argv[: len(sys.orig_argv) - len(sys.argv[1:])])

@@ -26,8 +26,7 @@ def whole_file(path: Path, errors: tuple[type[Exception], ...] = ()) -> Iterator
     """A temporary path beside `path` to write to, renamed over it at the end of the block, or removed after any error.
 
     It is to be written in place: another file of its name would not be held. What processes that are dead have left in
-    that folder is removed first. Raises MovaError in place of what the disk
-    (OSError) or a writer (`errors`) raises.
+    that folder is removed first. Raises MovaError in place of what the disk (OSError) or a writer (`errors`) raises.
     """
     check_name(path)
     remove_leftovers(path.parent)

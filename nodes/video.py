@@ -69,5 +69,7 @@ class MOVACombineVideo(io.ComfyNode):
         if audio is not None:
             audio = {"waveform": fitted.waveform, "sample_rate": fitted.sample_rate}
         components = Types.VideoComponents(images=fitted.frames, audio=audio, frame_rate=rate)
-        samplers = kept_runs.nodes_before(str(cls.hidden.unique_id), cls.hidden.prompt or {})
+        samplers = set()
+        if cls.hidden is not None:  # None when another program calls the node
+            samplers = kept_runs.nodes_before(str(cls.hidden.unique_id), cls.hidden.prompt or {})
         return io.NodeOutput(Clip(components, samplers))

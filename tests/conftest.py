@@ -51,7 +51,8 @@ def copy(tiny_checkpoint, tmp_path):
 def release(tiny_checkpoint, tmp_path_factory):
     """A small checkpoint with the tokenizer in ComfyUI's form, too. Shared, as tiny_checkpoint."""
     folder = shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp("release") / "tiny")
-    (folder / "tokenizer" / "spiece.model").write_bytes(b"\n\x0e\n\x05<pad>\x15\x00\x00\x00\x00\x18\x03" * 9)
+    first = b"\n\x0e\n\x05<pad>\x15\x00\x00\x00\x00\x18\x03"  # bytes of every such file
+    (folder / "tokenizer" / "spiece.model").write_bytes(first + bytes(range(256)))
     return folder
 
 

@@ -30,7 +30,7 @@ from mova.checkpoint.release import open_checkpoint
 from mova.checkpoint.tensor_file import write_tensors
 from mova.clip.media import write_clip
 from mova.clip.pipeline import Request, generate
-from mova.clip.reading import read_clip
+from mova.clip.reading import read_clip_info
 from mova.clip.runtime import Runtime
 from mova.convert.run import convert
 from mova.download.run import download
@@ -66,6 +66,7 @@ def begin(work: Work, folder: Path) -> int:
     if process:
         return process
     try:
+        torch.set_num_threads(1)  # torch makes its threads anew, before several ask for them at once
         work(folder)
         os._exit(0)
     except BaseException as error:
@@ -82,8 +83,8 @@ def finish(work: Work, folder: Path) -> float:
 
 
 def whole(folder: Path) -> dict[str, object]:
-    """What is there; of a clip, how many frames can be read."""
-    clips = {path.name: len(read_clip(path)[0]) for path in folder.glob("*.mp4")}
+    """What is there; of a clip, how many frames it has, none of them cut off."""
+    clips = {path.name: read_clip_info(path).frames for path in folder.glob("*.mp4")}
     return {name: clips.get(name, content) for name, content in contents(folder).items()}
 
 

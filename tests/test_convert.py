@@ -114,13 +114,9 @@ def test_the_vaes_keep_their_dtype_and_tell_their_configuration(tiny_checkpoint,
 
 
 @pytest.fixture
-def with_tokenizer(tiny_checkpoint, tmp_path):
-    """A checkpoint with the tokenizer in ComfyUI's form too (its first bytes are those of every such file)."""
-    folder = shutil.copytree(tiny_checkpoint, tmp_path / "tiny")
-    (folder / "tokenizer" / "spiece.model").write_bytes(
-        b"\n\x0e\n\x05<pad>\x15\x00\x00\x00\x00\x18\x03" + bytes(range(256))
-    )
-    return folder
+def with_tokenizer(release, tmp_path):
+    """A checkpoint with the tokenizer in ComfyUI's form too, to be changed."""
+    return shutil.copytree(release, tmp_path / "tiny")
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])

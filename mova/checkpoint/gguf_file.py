@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import MovaError, first_line, install_command
+from ..errors import MovaError, first_line, install_command, memory_is_full
 from ..files import whole_file
 from ..shorten import short
 from .formats import GGUF
-from .header import FLOATS, TensorInfo, broken, check_is_file, impostor, unreadable
+from .header import FLOATS, MORE_MEMORY, TensorInfo, broken, check_is_file, impostor, unreadable
 
 ARCHITECTURE = "wan"
 # Embeddings and heads run once a step and are few: they keep the precision they have, as in the files people know.
@@ -174,6 +174,8 @@ def read_gguf_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]
             for tensor in reader.tensors
         }
     except Exception as error:  # the package checks little: damage shows as an impossible index, shape or type
+        if memory_is_full(error):
+            raise broken(path, f"cannot be opened ({first_line(error)})", MORE_MEMORY) from error
         raise broken(path, f"is a GGUF file that is damaged or cut off ({first_line(error)})") from error
     return tensors, metadata
 

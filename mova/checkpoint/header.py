@@ -26,6 +26,7 @@ DTYPE_BITS = {
 }
 MAX_HEADER_BYTES = 20_000_000  # 60,000 tensors take 6 MB; the library allows 100 MB, which Python reads for seconds
 AGAIN = "download it again"
+MORE_MEMORY = "memory is full: close other programs (on Windows also: give it a larger page file)"
 CONVERT = "use the model's .safetensors file"
 REFUSED = "refused because loading a pickle can run any code"
 

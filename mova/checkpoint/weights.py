@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .. import strict_json
-from ..errors import MovaError, first_line
+from ..errors import MovaError, first_line, memory_is_full
 from ..shorten import first_names, short
-from .header import AGAIN, REFUSED, TensorInfo, broken, check_is_file, impostor, read_header, unreadable
+from .header import AGAIN, MORE_MEMORY, REFUSED, TensorInfo, broken, check_is_file, impostor, read_header, unreadable
 from .hub_record import check_one_release
 
 STEMS = ("diffusion_pytorch_model", "model")
@@ -60,8 +60,7 @@ class Weights:
             try:
                 shard = safe_open(path, framework="pt", device="cpu")
             except (SafetensorError, OSError, RuntimeError) as error:  # RuntimeError: torch could not map the file
-                full = "1455" in str(error)  # Windows counts a mapped file as memory; the words are in any language
-                remedy = "close other programs, or give Windows a larger page file" if full else AGAIN
+                remedy = MORE_MEMORY if memory_is_full(error) else AGAIN  # Windows counts a mapped file as memory
                 raise broken(path, f"cannot be opened ({first_line(error)})", remedy) from error
             with shard:
                 for name in here:

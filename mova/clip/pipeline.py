@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..checkpoint.release import Checkpoint
 from ..checkpoint.weights import assign, check_finite
-from ..errors import MovaError, first_line
+from ..errors import MovaError, first_line, memory_is_full
 from ..lora.plan import plan
 from ..model import text, video_vae
 from ..model.audio_vae import AudioVAE, plain_weights
@@ -17,9 +17,6 @@ from .denoise import check_made, denoise, latents_of
 from .request import Request
 from .rescue import Keep, Run, no_keeping
 from .runtime import Runtime, begin, layers_for
-
-# What torch says of a device that is full: CUDA and MPS, and the CPU's allocator on Windows and elsewhere.
-FULL = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 @dataclass(frozen=True)
@@ -56,8 +53,8 @@ def generate(
             video, audio = denoise(checkpoint, request, runtime, prompts, condition, loras, keep, done)
         frames = decode_video(checkpoint, runtime, video)
         waveform = decode_audio(checkpoint, runtime, audio)
-    except RuntimeError as error:
-        if not any(words in str(error) for words in FULL):
+    except (RuntimeError, MemoryError) as error:
+        if not memory_is_full(error):
             raise
         raise MovaError(
             f"The memory of {runtime.device} is full; take fewer frames, a smaller size or tiles for the video VAE "

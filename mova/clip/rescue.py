@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from .. import strict_json
+from ..checkpoint.tensor_file import write_tensors
 from ..checkpoint.weights import open_weights
 from ..errors import MovaError
-from ..files import whole_file
 from ..sampling.finite import all_finite
 from ..shorten import short
 
@@ -54,8 +53,7 @@ def write_run(path: Path, run: Run) -> None:
     """Write the file, whole or not at all. Raises MovaError if the disk refuses."""
     about = {"step": run.step, "steps": run.steps, "said": run.said}
     latents = {name: latent.contiguous() for name, latent in run.latents.items()}
-    with whole_file(path) as temporary:
-        save_file(latents, temporary, {FORMAT: json.dumps(about)})
+    write_tensors(path, latents, {FORMAT: json.dumps(about)})
 
 
 def read_run(path: Path) -> Run:

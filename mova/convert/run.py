@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from ..checkpoint.hub_record import release_name
 from ..checkpoint.weights import Weights, open_weights
 from ..errors import MovaError
 from ..files import remove_leftovers
+from ..shorten import short
 from . import gguf_writer, safetensors_writer
 from .parts import PARTS, Entry, Target, chosen_parts, plan_file, plan_folder, sentencepiece_model
 from .safetensors_writer import BytesDone
@@ -47,6 +48,8 @@ def plan(
     """
     source = Path(source)
     check_format(dtype)
+    if stem is not None:
+        check_stem(stem)
     chosen = chosen_parts(parts)
     if source.is_file():
         return [plan_file(source, stem, dtype, chosen)]
@@ -111,6 +114,13 @@ def convert(
         note(left_out)
     for path, target, there in zip(paths, targets, kept, strict=True):
         yield write_target(path, with_sums(target, root, sums), there, verified, progress)
+
+
+def check_stem(stem: str) -> None:
+    """Raise MovaError for what begins no file's name, or would lead elsewhere (by Windows' rules, everywhere)."""
+    plain = PureWindowsPath(stem).name == stem and stem.isprintable() and not stem.startswith(".")
+    if not plain or len(stem) > 100:
+        raise MovaError(f"--name {short(stem)} cannot begin a file's name; give a plain word, such as MOVA-360p.")
 
 
 def check_destination(folder: Path) -> None:

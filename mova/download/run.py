@@ -23,7 +23,7 @@ from ..convert.parts import PARTS, Target, chosen_parts, folders_of
 from ..convert.run import Converted, check_destination, default_parts, path_of, plan, writer
 from ..convert.sources import FileProgress, sha256_of, with_sums
 from ..errors import MovaError
-from ..files import rename, whole_file
+from ..files import remove_leftovers, rename, whole_file
 from ..shorten import short
 from . import append
 from .append import Piece
@@ -143,6 +143,7 @@ def prepare(
     for target in targets:
         path = path_of(target, destination)
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
         if writer(target).is_whole(path, target):
             kept.append(path)
         else:

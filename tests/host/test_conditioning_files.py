@@ -11,6 +11,8 @@ from client import ran, refusal
 from graphs import GIVEN, Graph, ref
 from safetensors.torch import load_file, save_file
 
+from mova.files import whole_file
+
 SUFFIX = ".conditioning.safetensors"
 numbers = itertools.count(1)
 
@@ -125,6 +127,16 @@ def test_a_file_gets_the_next_number_and_is_in_the_list(server, files, prefix):
     graph = Graph()
     node = graph.add("ProbeSaveConditioning", conditioning=load(graph, moved.name), name="moved.st")
     assert ran(server, graph).outputs[node]["entries"][0]["text"] == "one"
+
+
+def test_what_a_killed_server_left_half_written_is_removed_and_what_another_is_writing_stays(server, files, prefix):
+    folder = place(server, saved(server, prefix)).parent
+    left = folder / ".prompt.mova-0123abcd.part"
+    left.write_bytes(b"half")
+    with whole_file(folder / f"other{SUFFIX}") as growing:  # in this process
+        names = [saved(server, prefix, prompt) for prompt in ("a bird", "a fish")]
+        assert not left.exists() and growing.exists()
+        assert all(place(server, name).is_file() for name in names)
 
 
 def test_all_are_in_one_folder_and_only_that_is_looked_through(server, files, prefix):

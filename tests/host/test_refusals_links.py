@@ -1,0 +1,62 @@
+"""What comes over a link that the host lets pass: values beyond a widget's limits, and objects of other kinds."""
+
+import pytest
+from refused import check, number, refusals, shown, text
+
+from graphs import ref  # isort: skip
+
+CASES, refused = refusals()
+
+
+def any_of(bench, what):
+    """An output of a type that fits every input, with `what` in it."""
+    return ref(bench.add("ProbeAnything", what=what))
+
+
+def conditioning(bench, **changed):
+    given = {"width": 48, "height": 32, "length": 9, "fps": 24.0, "batch_size": 1, **changed}
+    vae = given.pop("vae", None) or ref(bench.add("ProbeWanVAE"))
+    texts = {name: given.pop(name, None) or text(bench) for name in ("positive", "negative")}
+    shown(bench, ref(bench.add("MOVAConditioning", vae=vae, **texts, **given), 2))
+
+
+@refused("batch_size is 1000000; it must be from 1 to 64.", 1_000_000, builds_models=True)
+@refused("batch_size is 0; it must be 1 or more.", 0, builds_models=True)
+def a_number_of_clips(bench, value):
+    conditioning(bench, batch_size=number(bench, value))
+
+
+@refused("length is 16389; it must be from 1 to 16385.", ("length", 16389), builds_models=True)
+@refused("width is 16400; it must be from 16 to 16384.", ("width", 16400), builds_models=True)
+@refused("fps is 121.0; it must be from 1.0 to 120.0.", ("fps", 121.0), builds_models=True)
+def a_size_beyond_the_widget_s(bench, name, value):
+    conditioning(bench, **{name: number(bench, value)})
+
+
+@refused("steps is 1000000000; it must be from 1 to 1000.", 10**9)
+def steps_of_the_scheduler(bench, steps):
+    shown(bench, ref(bench.add("MOVAScheduler", steps=number(bench, steps), shift=5.0, denoise=1.0)))
+
+
+KINDS = {"a text": "'text'", "a number": "7", "a list": "a list", "a dict": "a dict", "a tensor": "a tensor [2, 3]"}
+INPUTS = {
+    "positive": "a conditioning",
+    "vae": "a VAE",
+    "start_image": "an image",
+    "width": "a whole number",
+    "text_only_frame": "a text",
+}
+FITS = {("text_only_frame", "a text"), ("width", "a number"), ("start_image", "a tensor")}
+for slot, called in INPUTS.items():
+    for what, word in KINDS.items():
+        if (slot, what) not in FITS:
+
+            @refused(f"{slot} should be {called}, not {word}; connect the output of such a node.", (slot, what),
+                     builds_models=True)  # fmt: skip
+            def an_object_of_another_kind(bench, slot, what):
+                conditioning(bench, **{slot: any_of(bench, what)})
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_it_is_refused_in_one_sentence_and_nothing_is_loaded(server, files, case):
+    check(server, case)
