@@ -23,12 +23,12 @@ def check_size(width: int, height: int, frames: int) -> None:
     """Raise MovaError, naming the nearest valid values, unless the size fits the latent grid."""
     for name, value in (("width", width), ("height", height)):
         if value < GRID or value % GRID:
-            near = max(GRID, (value + GRID // 2) // GRID * GRID)
+            near = max(GRID, (value + GRID // 2 - 1) // GRID * GRID)
             raise MovaError(f"The {name} {short(value)} is not a multiple of {GRID}; the nearest that works is {near}.")
     if frames < 1 or frames % TEMPORAL_STRIDE != 1:
         below = max(1, (frames - 1) // TEMPORAL_STRIDE * TEMPORAL_STRIDE + 1)
         above = below if frames < 1 else below + TEMPORAL_STRIDE
-        nearest = str(below) if below == above else f"{below} or {above}"
+        nearest = short(below) if below == above else f"{short(below)} or {short(above)}"
         raise MovaError(
             f"{short(frames)} frames do not make whole latent frames (4k + 1); the nearest that work: {nearest}."
         )
