@@ -1,5 +1,6 @@
 """The fuzzer of the workflows (make fuzz-host): it runs, it is repeatable, and it knows a fault when it sees one."""
 
+import copy
 import json
 import sys
 
@@ -39,6 +40,34 @@ def test_a_number_makes_the_same_workflow_again_and_another_another(fuzzer):
     made = [json.dumps(fuzzer.mutator.make(number).workflow) for number in range(8, 200)]
     assert made == [json.dumps(fuzzer.mutator.make(number).workflow) for number in range(8, 200)]
     assert len(set(made)) == len(made)
+
+
+def test_a_clip_that_is_not_what_was_asked_for_is_told(fuzzer):
+    made, answer, verdict = fuzzer.try_one(NAMES.index("text_to_video_and_sound"))
+    assert verdict.kind == CLIP
+    (combine,) = (one["inputs"] for one in made.workflow.values() if one["class_type"] == "MOVACombineVideo")
+    (asked,) = (node for node, one in made.workflow.items() if one["class_type"] == "MOVAConditioning")
+    latent = ("samples", "parts", 0, "shape", 2)
+    waveform = ("entries", "waveform", "shape", 2)
+    changes = {  # by what a link carried: something else than was made
+        (tuple(combine["images"]), ("shape", 0)): (10, "9 frames in the clip of"),
+        (tuple(combine["images"]), ("shape", 1)): (64, "(32, 48, 3) of"),
+        (tuple(combine["images"]), ("finite",)): (True, ""),
+        (tuple(combine["fps"]), ("value",)): ("25.0", "24.0 frames a second, not 25.0"),
+        (tuple(combine["audio"]), ("kind",)): ("NoneType", "a sound from nowhere"),
+        (tuple(combine["audio"]), waveform): (48000, "1.000 s of sound were made for 0.375 s"),
+        (tuple(combine["audio"]), ("entries", "waveform", "finite")): (False, "output 0"),
+        ((asked, 2), ("entries", *latent)): (4, "the latent is"),
+    }
+    for ((node, output), path), (value, told) in changes.items():
+        changed = copy.deepcopy(answer)
+        place = changed.outputs[f"seen {node} {output}"]["seen"][0]
+        for step in path[:-1]:
+            place = place[step]
+        assert path[-1] in place or type(path[-1]) is int, (path, place)
+        place[path[-1]] = value
+        found = judge(changed, made, fuzzer.base / "output")
+        assert found.kind == (FAULT if told else CLIP) and told in found.detail, (path, found)
 
 
 def test_a_process_that_dies_is_told_and_another_one_started(fuzzer, monkeypatch):

@@ -42,6 +42,14 @@ def nothing_for_the_guider(bench, slot):
     shown(bench, ref(guider))
 
 
+@refused("seed is nan; it must be from 0 to 18446744073709551615.", "nan", builds_models=True)
+@refused("seed is -1; it must be from 0 to 18446744073709551615.", "minus one", builds_models=True)
+@refused("seed is -1000", "minus a number of 400 digits", builds_models=True)
+def a_seed_that_is_none(bench, what):
+    seed = ref(bench.add("ProbeOdd", what=what))
+    bench.save(ref(bench.joint(bench.plain_model, bench.given, seed=seed)))
+
+
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_it_is_refused_in_one_sentence_and_nothing_is_loaded(server, files, case):
     check(server, case)
