@@ -41,6 +41,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "CLIP": (has("tokenize"), "a text encoder"),
     "CONDITIONING": (is_conditioning, "a conditioning"),
     "LATENT": (is_latent, "a latent"),
+    "AUDIO": (has("keys", "__getitem__"), "a sound"),
     "IMAGE": (lambda value: isinstance(value, Tensor), "an image"),
     "SIGMAS": (lambda value: isinstance(value, Tensor) and value.ndim == 1, "a list of sigmas"),
     "NOISE": (has("generate_noise"), "noise"),
@@ -69,6 +70,8 @@ def checked(node: type) -> type:
                 check_value(declared, value)
                 if declared.id not in own:
                     check_choice(declared, value)
+                if declared.get_io_type() == "INT" and isinstance(value, float) and value.is_integer():
+                    given[declared.id] = int(value)  # the host makes one of what is typed in
             elif declared.id in given and not declared.optional:
                 check_none(declared)
         return execute(cls, **given)

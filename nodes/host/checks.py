@@ -159,16 +159,21 @@ def check_audio(audio: Any) -> None:
     if audio is None:
         raise MovaError("There is no sound in audio (the video it is from may have none); leave this node out.")
     try:
-        shape, rate = audio["waveform"].shape, audio["sample_rate"]
+        waveform, rate = audio["waveform"], audio["sample_rate"]
     except Exception as error:  # another pack's sound that is read only now, from a file that may have none
         what = short(first_line(error))
         raise MovaError(
             f"The sound in audio cannot be read (the video it is from may have none): {what}; leave it out."
         ) from None
+    shape = [*getattr(waveform, "shape", ())]
     if len(shape) != 3 or 0 in shape:
-        raise MovaError(f"The sound in audio has the shape {[*shape]}, not [batch, channels, samples]; load another.")
-    if not 11 <= rate < math.inf:  # of less, ffmpeg makes nothing of a sample or two
-        raise MovaError(f"The sound in audio has a sample rate of {rate}, not of 11 or more; load another.")
+        raise MovaError(f"The sound in audio has the shape {shape}, not [batch, channels, samples]; load another.")
+    try:
+        works = not isinstance(rate, str) and 11 <= float(rate) < math.inf  # of less, ffmpeg makes nothing of a sample
+    except (TypeError, ValueError, OverflowError):
+        works = False
+    if not works:
+        raise MovaError(f"The sound in audio has a sample rate of {short(rate)}, not of 11 or more; load another.")
 
 
 def check_images(images: Tensor, slot: str) -> None:

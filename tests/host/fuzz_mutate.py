@@ -23,6 +23,8 @@ PATHS = [
     *("../input/small.png", "small.png [output]", "x [temp]", "@root@/base/input/small.mp4", "custom_nodes/../x"),
 ]
 OTHERS: list[Any] = [None, True, False, "", "1", "nan", 1, 1.5, [], [1], [[]], {}, {"a": 1}, ["3"], ["nowhere", 0]]
+# Of these types there are objects that are nearly right; the word is in their names.
+NEARLY = {"IMAGE": "picture", "LATENT": "latent", "AUDIO": "sound", "CONDITIONING": "conditioning", "SIGMAS": "sigma"}
 FEWER_STEPS = {"MOVAJointSampler": {"steps": 2}, "MOVAScheduler": {"steps": 2}, "SplitSigmas": {"step": 1}}
 FILE_INPUTS = {"filename_prefix", "file", "lora_name", "vae_name", "high_noise", "low_noise", "image", "audio", "run"}
 
@@ -130,11 +132,17 @@ class Mutator:
 
     def object(self, made: Mutation) -> None:
         """An input fed with an object of another kind."""
-        places = [place for place in self.places(made) if made.workflow[place[0]]["class_type"].startswith("MOVA")]
+        kinds = list(NEARLY) if self.draw.random() < 0.6 else []
+        places = [place for place in self.places(made, *kinds) if self.is_ours(made, place[0])]
         node, name = self.draw.choice(places)
-        what = self.draw.choice(self.objects)
+        word = NEARLY.get(self.declared(made.workflow[node]["class_type"])[name][0], "")
+        near = [what for what in self.objects if word in what]
+        what = self.draw.choice(near if self.draw.random() < 0.7 else self.objects)
         self.put(made, node, name, self.new(made, "ProbeOdd", what=what), what)
         made.rewired = True
+
+    def is_ours(self, made: Mutation, node: str) -> bool:
+        return made.workflow[node]["class_type"].startswith("MOVA")
 
     def medium(self, made: Mutation) -> None:
         """Another picture, video or sound; of a workflow that has none, a path."""
