@@ -58,6 +58,7 @@ def checked(node: type) -> type:
     """The node, whose execute is not reached by a value that does not fit its inputs."""
     execute = node.execute.__func__  # type: ignore[attr-defined]
     names = list(inspect.signature(execute).parameters)[1:]
+    own = set(inspect.signature(node.validate_inputs).parameters)  # type: ignore[attr-defined]
 
     @functools.wraps(execute)
     def run(cls: Any, *args: Any, **named: Any) -> Any:
@@ -66,6 +67,10 @@ def checked(node: type) -> type:
             value = given.get(declared.id)
             if value is not None:
                 check_value(declared, value)
+                if declared.id not in own:
+                    check_choice(declared, value)
+            elif declared.id in given and not declared.optional:
+                check_none(declared)
         return execute(cls, **given)
 
     node.execute = classmethod(run)  # type: ignore[attr-defined]
@@ -84,6 +89,23 @@ def check_value(declared: Any, value: Any) -> None:
     high = getattr(declared, "max", None)
     if kind in ("INT", "FLOAT") and high is not None and value > high:
         raise MovaError(f"{declared.id} is {short(value)}; it must be from {declared.min} to {high}.")
+
+
+def check_choice(declared: Any, value: Any) -> None:
+    """Raise MovaError for a value that is not in an input's list, which the host asks only of what is typed in."""
+    choices = declared.options if declared.get_io_type() == "COMBO" else None
+    if choices is not None and value not in choices:
+        few = len(choices) < 6 and all(len(choice) < 40 for choice in choices)
+        advice = f"choose one of {', '.join(choices)}" if choices and few else "choose one of its list"
+        raise MovaError(f"{declared.id} is {short(value)}, which is not there; {advice}.")
+
+
+def check_none(declared: Any) -> None:
+    """Raise MovaError for nothing where it is no loader's: what loaders lack, the nodes say themselves."""
+    kind = declared.get_io_type()
+    if kind not in ("MODEL", "VAE", "CLIP", "AUDIO"):
+        called = KINDS[kind][1] if kind in KINDS else "a value"
+        raise MovaError(f"{declared.id} should be {called}, and nothing came; connect the output of such a node.")
 
 
 def what(value: Any) -> str:

@@ -49,6 +49,12 @@ def check_sigmas(sigmas: Tensor) -> None:
         )
 
 
+def check_seed(seed: int) -> None:
+    """Raise MovaError for what seeds no generator; over a link it may be anything."""
+    if not 0 <= seed < 2**64:  # false for NaN too
+        raise MovaError(f"seed is {short(seed)}; it must be from 0 to {2**64 - 1}.")
+
+
 def stages_of(model_high: Any, model_low: Any, sigmas: Tensor, boundary: float) -> list[Stage]:
     """What each expert does; without a low-noise expert the high-noise one does it all. No stage is empty."""
     switch = len(sigmas) - 1 if model_low is None else schedule.low_noise_start(sigmas, boundary)
@@ -145,6 +151,7 @@ class MOVAJointSampler(io.ComfyNode):
         settings = Settings(shift_ratio(video_shift, audio_shift), a2v_scale, v2a_scale)
         settings.check()
         check_finite(boundary, "boundary")
+        check_seed(seed)
         if sigmas is None:
             sigmas = schedule.sigmas(steps, video_shift, denoise)
         else:

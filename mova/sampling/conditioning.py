@@ -1,6 +1,5 @@
 """From pictures and lengths to what the model is conditioned on."""
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -8,6 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import MovaError
+from ..shorten import short
 
 SPATIAL_STRIDE = 8  # of the video VAE
 TEMPORAL_STRIDE = 4
@@ -23,20 +23,22 @@ def check_size(width: int, height: int, frames: int) -> None:
     """Raise MovaError, naming the nearest valid values, unless the size fits the latent grid."""
     for name, value in (("width", width), ("height", height)):
         if value < GRID or value % GRID:
-            near = max(GRID, round(value / GRID) * GRID)
-            raise MovaError(f"The {name} {value} is not a multiple of {GRID}; the nearest that works is {near}.")
+            near = max(GRID, (value + GRID // 2 - 1) // GRID * GRID)
+            raise MovaError(f"The {name} {short(value)} is not a multiple of {GRID}; the nearest that works is {near}.")
     if frames < 1 or frames % TEMPORAL_STRIDE != 1:
         below = max(1, (frames - 1) // TEMPORAL_STRIDE * TEMPORAL_STRIDE + 1)
         above = below if frames < 1 else below + TEMPORAL_STRIDE
-        nearest = str(below) if below == above else f"{below} or {above}"
-        raise MovaError(f"{frames} frames do not make whole latent frames (4k + 1); the nearest that work: {nearest}.")
+        nearest = short(below) if below == above else f"{short(below)} or {short(above)}"
+        raise MovaError(
+            f"{short(frames)} frames do not make whole latent frames (4k + 1); the nearest that work: {nearest}."
+        )
 
 
 def check_fps(fps: float) -> None:
     """Raise MovaError unless the frame rate makes sense."""
-    if not (math.isfinite(fps) and 1 <= fps <= 120):
+    if not 1 <= fps <= 120:  # false for NaN too
         raise MovaError(
-            f"The frame rate {fps} is out of range; it must be from 1 to 120 a second (24 is the release's)."
+            f"The frame rate {short(fps)} is out of range; it must be from 1 to 120 a second (24 is the release's)."
         )
 
 

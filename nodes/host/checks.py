@@ -238,10 +238,15 @@ def check_clip_size(width: int = GRID, height: int = GRID, length: int = 1, fps:
 def size_fault(
     width: int | None = None, height: int | None = None, length: int | None = None, fps: float | None = None
 ) -> str | None:
-    """What check_clip_size has to say, for the host's validation; None is what an input from another node is."""
-    given = {"width": width, "height": height, "length": length, "fps": fps}
+    """What check_clip_size has to say, for the host's validation; None is what an input from another node is.
+
+    What is no number the host has refused by then, and passes on all the same.
+    """
+    sizes = {"width": width, "height": height, "length": length}
+    given: dict[str, Any] = {name: value for name, value in sizes.items() if isinstance(value, int)}
+    given |= {"fps": fps} if isinstance(fps, int | float) else {}
     try:
-        check_clip_size(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        check_clip_size(**given)
     except MovaError as error:
         return str(error)
     return None

@@ -232,7 +232,8 @@ def wrong_size(answer: Answer, made: Mutation) -> str:
         asked = {n: described(answer, one["inputs"].get(n)) for n in ("width", "height", "length", "fps", "batch_size")}
         if any("value" not in seen or seen["kind"] not in ("int", "float") for seen in asked.values()):
             continue
-        width, height, length, fps, batch = (float(seen["value"]) for seen in asked.values())
+        fps = float(asked.pop("fps")["value"])
+        width, height, length, batch = (int(float(seen["value"])) for seen in asked.values())  # as the host cuts them
         parts = described(answer, [node, 2]).get("entries", {}).get("samples", {}).get("parts")
         shape = [batch, 16, (length - 1) // 4 + 1, height // 8, width // 8]
         if not parts or parts[0].get("shape") != shape:
