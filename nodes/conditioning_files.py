@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from ..mova import MovaError
+from ..mova import MovaError, strict_json
 from ..mova.checkpoint.header import read_header
 from ..mova.checkpoint.tensor_file import write_tensors
 from ..mova.files import WINDOWS, reason
@@ -50,7 +50,7 @@ def read_conditioning(path: Path) -> list:
     """A conditioning from its file. Raises MovaError if the file is damaged or of another kind."""
     _, metadata = read_header(path)
     try:
-        plain = json.loads(metadata[FORMAT])
+        plain = strict_json.parse(metadata[FORMAT])
         tensors = load(path.read_bytes())  # not mapped: Windows lets nobody delete or replace a file that is
         conditioning = [[tensors.pop(f"{i}"), dict(entries)] for i, entries in enumerate(plain)]
         for name, tensor in tensors.items():
@@ -72,7 +72,7 @@ def next_path(prefix: str) -> Path:
     first = plain.split(os.sep)[0]  # "" in front of a slash; a colon is of a drive, or of a file's hidden stream
     if first in ("", ".", "..") or "\0" in plain or (WINDOWS and ":" in plain):
         raise MovaError(f"filename_prefix {prefix!r} is no name in the output folder; give one such as {PREFIX}.")
-    if first != FOLDER:
+    if first != FOLDER or plain == FOLDER:  # a prefix without a folder is a file's name
         plain = os.path.join(FOLDER, plain)
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(plain, output)

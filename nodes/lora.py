@@ -17,7 +17,7 @@ from ..mova.lora.experts import EXPERT_NAMES, for_expert, noted_expert, unused_v
 from ..mova.lora.file import CONFIGS
 from ..mova.lora.fit import fit, left_out
 from ..mova.lora.merge import merged
-from ..mova.lora.names import ALPHA, BARE
+from ..mova.lora.names import ALPHA, UNNAMED
 from ..mova.lora.reading import Lora, LoraFile, read_lora
 from ..mova.model.shapes import expected_shapes
 from ..mova.shorten import first_names
@@ -70,7 +70,7 @@ def patched(model: Any, modules: Mapping[str, Mapping[str, Lora]], strengths: Ma
 def notices(file: LoraFile, connected: Mapping[str, Any]) -> list[str]:
     """What of the file may not be as its user meant it."""
     lines = unused_video(file, connected)
-    noted = noted_expert(file) if BARE in file.modules else None
+    noted = noted_expert(file) if UNNAMED in file.modules else None
     for expert in connected:
         if noted and expert != noted[0]:
             lines.append(
@@ -84,9 +84,9 @@ def summary(expert: str, fitted: Mapping[str, Mapping[str, Lora]], strengths: Ma
     """How many layers of each module are changed, and how strongly."""
     counts: dict[str, int] = {}
     for module, layers in fitted.items():
-        kind = module if module in JOINT else BARE
+        kind = module if module in JOINT else UNNAMED
         counts[kind] = counts.get(kind, 0) + len(layers)
-    names = {BARE: "video", JOINT[0]: "audio", JOINT[1]: "bridge"}
+    names = {UNNAMED: "video", JOINT[0]: "audio", JOINT[1]: "bridge"}
     listed = [f"{names[k]} {n} layers at strength {strengths[k]:g}" for k, n in counts.items()]
     return f"{EXPERT_NAMES[expert]} expert: {', '.join(listed)}"
 
@@ -140,7 +140,7 @@ class MOVALoraLoader(io.ComfyNode):
         model_low: Any = None,
     ) -> io.NodeOutput:
         connected = connected_experts(model_high, model_low, "the LoRA")
-        video = dict.fromkeys((*EXPERTS.values(), BARE), strength_video)
+        video = dict.fromkeys((*EXPERTS.values(), UNNAMED), strength_video)
         strengths = {**video, JOINT[0]: strength_audio, JOINT[1]: strength_bridge}
         for name, value in (("video", strength_video), ("audio", strength_audio), ("bridge", strength_bridge)):
             check_finite(value, f"strength_{name}")

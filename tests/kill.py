@@ -29,8 +29,9 @@ from mova.__main__ import quiet_libraries
 from mova.checkpoint.release import open_checkpoint
 from mova.checkpoint.tensor_file import write_tensors
 from mova.clip.media import write_clip
-from mova.clip.pipeline import Request, generate
+from mova.clip.pipeline import generate
 from mova.clip.reading import read_clip_info
+from mova.clip.request import Request
 from mova.clip.runtime import Runtime
 from mova.convert.run import convert
 from mova.download.run import download

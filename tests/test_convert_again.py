@@ -20,7 +20,7 @@ from mova.checkpoint.release import EXPERTS, JOINT
 from mova.checkpoint.weights import open_weights
 from mova.convert.parts import Entry, Target
 from mova.convert.run import convert
-from mova.convert.safetensors_writer import AT_ONCE, is_whole, not_finite, verify, write
+from mova.convert.safetensors_writer import PIECE, is_whole, not_finite, verify, write
 from mova.model.joint import JointModel
 from mova.model.shapes import expected_shapes
 from mova.tools.tiny import CONFIG, WEIGHTS, write_json
@@ -113,9 +113,9 @@ def test_what_fp16_cannot_hold_is_refused(copy, tmp_path):
 
 
 def test_values_that_are_not_finite_are_counted_across_pieces():
-    values = torch.zeros(AT_ONCE + 7, dtype=torch.bfloat16)
+    values = torch.zeros(PIECE + 7, dtype=torch.bfloat16)
     assert not_finite(values) == 0
-    values[[0, AT_ONCE - 1, AT_ONCE, -1]] = torch.tensor([math.nan, math.inf, -math.inf, math.nan]).bfloat16()
+    values[[0, PIECE - 1, PIECE, -1]] = torch.tensor([math.nan, math.inf, -math.inf, math.nan]).bfloat16()
     assert not_finite(values) == 4
     assert not_finite(torch.zeros(0)) == not_finite(torch.zeros(3, dtype=torch.uint8)) == 0
 

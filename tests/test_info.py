@@ -209,3 +209,12 @@ def test_what_is_nothing_that_mova_knows_is_told(tmp_path, info):
     assert "notes.txt is neither a model folder, weights" in info(tmp_path / "notes.txt")[0]
     assert "gone.gguf" in info(tmp_path / "gone.gguf")[0]
     assert info(tmp_path / "gone.pt") == [f"error: {tmp_path / 'gone.pt'} is not there; check the path."]
+
+
+def test_what_a_clip_or_a_file_says_cannot_command_the_terminal(state, tmp_path, info):
+    settings = {"prompt": "rain\x1b[2J\x07", "na\x1bme": "x", "list": ["\x9b"]}
+    write_clip(tmp_path / "clip.mp4", torch.zeros(1, 32, 32, 3, dtype=torch.uint8), 24, None, settings=settings)
+    save_file(state, tmp_path / "x.safetensors", {"note": "\x1b]0;title\x07"})
+    for name in ("clip.mp4", "x.safetensors"):
+        lines = info(tmp_path / name)
+        assert all(line.isprintable() for line in lines) and len(lines) > 3

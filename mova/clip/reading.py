@@ -1,7 +1,6 @@
 """Pictures and clips that the user brings in."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from av.video.reformatter import ColorRange
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from .. import strict_json
 from ..errors import MovaError
 from ..files import reason
 from .decoding import channels_of
@@ -153,8 +153,8 @@ def missing_bytes(path: Path) -> int:
 def settings_from_json(text: str) -> dict[str, Any]:
     """The settings in a clip's comment; empty if the comment is somebody else's."""
     try:
-        settings = json.loads(text)
-    except (ValueError, RecursionError):
+        settings = strict_json.parse(text)
+    except ValueError:
         return {}
     return settings if isinstance(settings, dict) else {}
 

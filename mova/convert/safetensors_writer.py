@@ -22,7 +22,7 @@ from ..files import whole_file
 from ..shorten import short
 from .parts import Entry, Target
 
-AT_ONCE = 2**24  # elements looked at together: beside a tensor that fills gigabytes, little else is in memory
+PIECE = 2**24  # elements looked at together: beside a tensor that fills gigabytes, little else is in memory
 
 BytesDone = Callable[[int], None]  # told how many bytes of the source are done since it was last told
 
@@ -168,7 +168,7 @@ def not_finite(tensor: Tensor) -> int:
 
 
 def pieces(tensor: Tensor) -> Iterable[Tensor]:
-    return tensor.contiguous().flatten().split(AT_ONCE)
+    return tensor.contiguous().flatten().split(PIECE)
 
 
 def encoded(entry: Entry, tensor: Tensor, target: Target) -> Iterator[tuple[str, Tensor]]:
@@ -225,7 +225,7 @@ def check_error(entry: Entry, tensor: Tensor, stored: Mapping[str, Tensor], targ
     decoded = quantize.decode(target.dtype, entry.name, stored, target.part).flatten()
     largest = max(float(piece.abs().max()) for piece in pieces(tensor))
     bound = largest * quantize.error_bound(target.dtype) * (1 + 1e-5)  # decoding rounds in float32 once more
-    for found, wanted in zip(decoded.split(AT_ONCE), pieces(tensor), strict=True):
+    for found, wanted in zip(decoded.split(PIECE), pieces(tensor), strict=True):
         if not float((found - wanted).abs().max()) <= bound:
             raise differs(target, f"the tensor {short(entry.name)}, decoded,")
 

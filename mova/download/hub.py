@@ -62,7 +62,7 @@ def library() -> Any:
 def open_repository(name: str, commit: str | None = None) -> Repository:
     """The files of a repository, at a commit or (None) as it is now. Raises MovaError if the hub does not give them."""
     hub = library()
-    with told(name):
+    with hub_errors(name):
         info = hub.HfApi().model_info(name, revision=commit, files_metadata=True)
         files = {
             file.rfilename: HubFile(file.size, file.lfs.sha256 if file.lfs else None)
@@ -74,10 +74,10 @@ def open_repository(name: str, commit: str | None = None) -> Repository:
     return Repository(name, info.sha, files)
 
 
-def read_header(repository: Repository, name: str) -> dict[str, TensorInfo]:
+def read_remote_header(repository: Repository, name: str) -> dict[str, TensorInfo]:
     """The tensors of a safetensors file on the hub, of which only the header is fetched."""
     hub = library()
-    with told(f"{repository.name}/{name}"):
+    with hub_errors(f"{repository.name}/{name}"):
         found = hub.HfApi().parse_safetensors_file_metadata(repository.name, name, revision=repository.commit)
     for tensor, info in found.tensors.items():
         if info.dtype not in DTYPE_BITS:
@@ -173,7 +173,7 @@ def passes(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def told(what: str) -> Iterator[None]:
+def hub_errors(what: str) -> Iterator[None]:
     """What the hub's library raises as one sentence. `what`: the repository, or the file in it."""
     try:
         yield

@@ -27,8 +27,8 @@ from ..files import remove_leftovers, rename, whole_file
 from ..shorten import short
 from . import append
 from .append import Piece
-from .hub import Repository, fetch, library, open_repository, part_of, read_header, size_of
-from .state import PIN, alone, errors_of, pinned_commit
+from .hub import Repository, fetch, library, open_repository, part_of, read_remote_header, size_of
+from .state import PIN, errors_of, locked, pinned_commit
 
 RELEASES = {name: f"OpenMOSS-Team/{name}" for name in ("MOVA-360p", "MOVA-720p")}
 STATE = ".mova-download"
@@ -70,7 +70,7 @@ def download(
     library()
     state = destination / STATE / repository_name.split("/")[1]
     wanted = {"repository": repository_name, "dtype": dtype, "verify": verified}
-    with errors_of(destination), alone(state):
+    with errors_of(destination), locked(state):
         commit = pinned_commit(state, wanted)
         if commit is None:
             shutil.rmtree(state, ignore_errors=True)
@@ -164,7 +164,7 @@ def open_remote(repository: Repository, state: Path, folder: Path) -> Weights:
     where = f"{repository.name}/{folder.name}"
     tensors, files = {}, {}
     for shard in shards_of(repository, state, folder.name):
-        for name, info in read_header(repository, shard).items():
+        for name, info in read_remote_header(repository, shard).items():
             if name in files:
                 raise broken(where, f"has tensor {short(name)} twice", "choose another repository")
             tensors[name], files[name] = info, state / shard

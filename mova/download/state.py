@@ -28,7 +28,7 @@ def errors_of(destination: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def alone(state: Path) -> Iterator[None]:
+def locked(state: Path) -> Iterator[None]:
     """Keep a second download off the same files; leaves no empty folder behind."""
     from filelock import FileLock, Timeout  # the hub's library brings it
 

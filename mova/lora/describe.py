@@ -6,7 +6,7 @@ from pathlib import Path
 from ..shorten import first_names
 from .experts import EXPERT_NAMES, noted_expert
 from .fit import has_any_place
-from .names import BARE
+from .names import UNNAMED
 from .reading import read_lora
 
 ROLES = {
@@ -14,7 +14,7 @@ ROLES = {
     "video_dit_2": "video tower of the low-noise expert",
     "audio_dit": "audio tower",
     "dual_tower_bridge": "bridge",
-    BARE: "no module is named: a video tower of Wan's kind",
+    UNNAMED: "no module is named: a video tower of Wan's kind",
 }
 
 
@@ -25,11 +25,11 @@ def describe_lora(path: Path) -> Iterator[str]:
     for module, layers in file.modules.items():
         ranks = sorted({lora.rank for lora in layers.values() if lora.rank})
         rank = f", rank {ranks[0]}" + (f" to {ranks[-1]}" if len(ranks) > 1 else "") if ranks else ""
-        known = module != BARE or has_any_place(layers)
+        known = module != UNNAMED or has_any_place(layers)
         role = ROLES[module] if known else "a LoRA for another model, MOVA has no such layers"
         yield f"{role}: {len(layers)} layers{rank}"
     yield file.scales()
-    if BARE in file.modules and (noted := noted_expert(file)):
+    if UNNAMED in file.modules and (noted := noted_expert(file)):
         yield f"for the {EXPERT_NAMES[noted[0]]} expert alone, by its {noted[1]}"
     if file.unknown:
         yield f"keys that are not known: {first_names(file.unknown)}"

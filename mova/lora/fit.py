@@ -12,7 +12,7 @@ from ..model.joint import JointModel
 from ..model.presets import PRESETS
 from ..model.shapes import expected_shapes
 from ..shorten import first_names, short
-from .names import BARE, BIAS, DIFF, DORA, DOWN, LOHA, UP
+from .names import BIAS, DIFF, DORA, DOWN, LOHA, UNNAMED, UP
 from .reading import Lora, LoraFile
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -28,16 +28,16 @@ class LeftOut(NamedTuple):
 def fit(file: LoraFile, shapes: Shapes) -> tuple[dict[str, dict[str, Lora]], LeftOut]:
     """The file's changes by module, each under its layer's name in a joint model, and what has no place there.
 
-    shapes: of the joint model's state dict. Layers without a module's name stay under BARE: they are for any expert's
-    video tower. A layer that does not fit is left out: LoRAs for Wan's text-to-video models have a patch embedding of
-    fewer channels. Raises MovaError if nothing fits.
+    shapes: of the joint model's state dict. Layers without a module's name stay under UNNAMED: they are for the video
+    tower of any expert. A layer that does not fit is left out: LoRAs for Wan's text-to-video models have a patch
+    embedding of fewer channels. Raises MovaError if nothing fits.
     """
     fitted: dict[str, dict[str, Lora]] = {}
     absent: list[str] = []
     misfits: list[str] = []
     modules = dict(file.modules)
-    if BARE in modules and is_for_audio(file, shapes):
-        modules[JOINT[0]] = {**modules.get(JOINT[0], {}), **modules.pop(BARE)}
+    if UNNAMED in modules and is_for_audio(file, shapes):
+        modules[JOINT[0]] = {**modules.get(JOINT[0], {}), **modules.pop(UNNAMED)}
     for module, layers in modules.items():
         prefix = f"{module}." if module in JOINT else ""
         for layer, lora in layers.items():
@@ -80,7 +80,7 @@ def is_for_audio(file: LoraFile, shapes: Shapes) -> bool:
     """
 
     def fits(prefix: str) -> bool:
-        placed = {f"{prefix}{name}": lora for name, lora in file.modules[BARE].items()}
+        placed = {f"{prefix}{name}": lora for name, lora in file.modules[UNNAMED].items()}
         placed = {name: lora for name, lora in placed.items() if has_place(name, lora, shapes)}
         return bool(placed) and not any(misfit(lora, name, shapes) for name, lora in placed.items())
 

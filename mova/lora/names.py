@@ -5,7 +5,8 @@ from collections.abc import Collection
 
 from ..checkpoint.release import EXPERT_FOLDERS, JOINT
 
-BARE = ""  # the module of keys that name none: those of Wan's LoRAs, and of trainers that write a file for each module
+# The module of keys that name none: those of Wan's LoRAs, and of trainers that write a file for each module.
+UNNAMED = ""
 MODULES = (*EXPERT_FOLDERS, *JOINT)
 # As DiffSynth, ai-toolkit and diffusers call the experts.
 ALIASES = dict.fromkeys(("transformer_1", "dit1"), EXPERT_FOLDERS[0])
@@ -74,7 +75,7 @@ EXACT = (ALPHA, DIFF, BIAS, *UNUSABLE)
 
 
 def split_key(key: str) -> tuple[str, str, str] | None:
-    """(module or BARE, layer in it, part as ComfyUI spells it), or None if this is no key of a LoRA."""
+    """(module or UNNAMED, layer in it, part as ComfyUI spells it), or None if this is no key of a LoRA."""
     if key.endswith(".diff_m"):  # of the modulation in a block
         return *split_name(key.removesuffix(".diff_m") + ".modulation"), DIFF
     for part in EXACT:
@@ -93,7 +94,7 @@ def is_complete(parts: Collection[str]) -> bool:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """The module (BARE if it is not named) and the layer in it, in Wan's names."""
+    """The module (UNNAMED if it is not named) and the layer in it, in Wan's names."""
     while prefix := next((p for p in PREFIXES if name.startswith(p)), None):
         name = name.removeprefix(prefix)
     if "." not in name:
@@ -103,7 +104,7 @@ def split_name(name: str) -> tuple[str, str]:
     module = ALIASES.get(module, module)
     if module in MODULES:
         return module, wan_name(rest) if module != JOINT[1] else rest
-    return (JOINT[1], name) if module.endswith("_conditioners") else (BARE, wan_name(name))
+    return (JOINT[1], name) if module.endswith("_conditioners") else (UNNAMED, wan_name(name))
 
 
 def wan_name(name: str) -> str:

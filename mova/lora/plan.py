@@ -17,7 +17,7 @@ from ..model.shapes import expected_shapes
 from .experts import EXPERT_NAMES, noted_expert
 from .fit import fit, left_out
 from .merge import Change, merged
-from .names import BARE, BIAS, DIFF
+from .names import BIAS, DIFF, UNNAMED
 from .reading import Lora, read_lora
 
 Changes = Mapping[str, Sequence[Change]]  # by the name of a tensor in its part
@@ -52,11 +52,11 @@ def plan(choices: Sequence[LoraChoice], config: MovaConfig) -> tuple[Plan, list[
         file = read_lora(choice.path)
         (fitted, without), told = fit(file, shapes), [file.scales()]
         video = list(EXPERTS.values())
-        if BARE in fitted and (noted := noted_expert(file)):
+        if UNNAMED in fitted and (noted := noted_expert(file)):
             video = [EXPERTS[noted[0]]]
             told.append(f"its {noted[1]} says {EXPERT_NAMES[noted[0]]}, so it is left out of the other expert")
         for module, layers in fitted.items():
-            for part in video if module == BARE else [module]:
+            for part in video if module == UNNAMED else [module]:
                 for name, lora in layers.items():
                     layer = name.removeprefix(f"{part}.") if part in JOINT else name
                     for tensor, change in tensors_of(layer, lora, name in shapes):

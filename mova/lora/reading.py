@@ -13,7 +13,7 @@ from ..checkpoint.header import broken
 from ..checkpoint.release import EXPERT_FOLDERS
 from ..shorten import first_names, short
 from .file import alpha_of, read_tensors, weights_file
-from .names import ALPHA, BARE, DORA, DOWN, is_complete, names_first_expert, split_key
+from .names import ALPHA, DORA, DOWN, UNNAMED, is_complete, names_first_expert, split_key
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Lora:
 
 @dataclass(frozen=True)
 class LoraFile:
-    """A LoRA file's contents by module (BARE: those that name none) and layer, and what of it cannot be used."""
+    """A LoRA file's contents by module (UNNAMED: those that name none) and layer, and what of it cannot be used."""
 
     path: Path
     modules: dict[str, dict[str, Lora]]
@@ -80,7 +80,7 @@ def read_lora(path: Path) -> LoraFile:
             unknown.append(key)
             continue
         *where, part = place
-        if both and where[0] == BARE and names_first_expert(key):
+        if both and where[0] == UNNAMED and names_first_expert(key):
             where[0] = EXPERT_FOLDERS[0]
         keys = found[where[0], where[1]]
         if part in keys:

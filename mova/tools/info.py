@@ -115,11 +115,11 @@ def describe_clip(path: Path) -> Iterator[str]:
     settings = clip.pop("settings")
     yield f"clip {path}"
     for name, value in clip.items():
-        yield f"{name}: {value}"
+        yield printable(f"{name}: {value}")
     if not settings:
         yield "no settings of ours in it"
     for name, value in ((name, value) for name, value in settings.items() if name not in clip):
-        yield f"{name}: {value if isinstance(value, str) else json.dumps(value)}"
+        yield printable(f"{name}: {value if isinstance(value, str) else json.dumps(value)}")
 
 
 def kind_of(shapes: Shapes, metadata: Mapping[str, str]) -> str:

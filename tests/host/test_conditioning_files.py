@@ -286,3 +286,14 @@ def test_the_saved_file_tells_other_tools_what_it_is(server, files, prefix):
     tensors, metadata = read_header(place(server, saved(server, prefix, "a bell rings")))
     assert json.loads(metadata["mova_conditioning"]) == [{"text": "a bell rings"}]
     assert tensors["0"].shape == (1, 20, 4096)
+
+
+@pytest.mark.parametrize("prefix", ["conditioning", "conditioning/"])
+def test_a_prefix_that_is_the_folder_s_name_is_a_file_in_it(server, files, prefix):
+    graph = Graph()
+    node = save(graph, ref(encoded(graph, "a prefix of one word")), prefix)
+    (name,) = ran(server, graph).outputs[node]["text"]
+    assert name.startswith("conditioning/conditioning_") and place(server, name).is_file()
+    again = Graph()
+    again.add("PreviewAny", source=load(again, name))
+    ran(server, again)
