@@ -83,12 +83,14 @@ def checked(node: type) -> type:
 def check_value(declared: Any, value: Any) -> None:
     """Raise MovaError unless the value is of the input's kind, and not above its limit.
 
-    Of what is too small, or NaN, the nodes speak themselves, with the nearest valid value.
+    Of what is too small, or a NaN among floats, the nodes speak themselves, with the nearest valid value.
     """
     kind = declared.get_io_type()
     fits, called = KINDS.get(kind, (lambda _: True, ""))
     if not fits(value):
         raise MovaError(f"{declared.id} should be {called}, not {what(value)}; connect the output of such a node.")
+    if kind == "INT" and value != value:
+        raise MovaError(f"{declared.id} is nan; give a whole number.")
     high = getattr(declared, "max", None)
     if kind in ("INT", "FLOAT") and high is not None and value > high:
         raise MovaError(f"{declared.id} is {short(value)}; it must be from {declared.min} to {high}.")

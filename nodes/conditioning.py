@@ -17,6 +17,7 @@ from ..mova.sampling.conditioning import (
     image_condition,
     latent_frames,
 )
+from ..mova.shorten import short
 from .host import finite, notice
 from .host.checks import check_clip_size, check_images, check_video_vae, size_fault, video_vae_notice
 from .host.latent_format import AUDIO_CHANNELS, VIDEO_CHANNELS, AudioVideoLatent
@@ -90,7 +91,7 @@ class MOVAConditioning(io.ComfyNode):
     ):
         check_clip_size(width, height, length, fps)
         if batch_size < 1:
-            raise MovaError(f"batch_size is {batch_size}; it must be 1 or more.")
+            raise MovaError(f"batch_size is {short(batch_size)}; it must be 1 or more.")
         check_video_vae(vae)
         notices = [told] if (told := video_vae_notice(vae)) else []
         for images, slot, what in ((start_image, "start_image", "first"), (end_image, "end_image", "last")):

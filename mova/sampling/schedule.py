@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..errors import MovaError
+from ..shorten import short
 
 TIMESTEPS = 1000  # that the model was trained with
 MAX_STEPS = 1_000_000
@@ -25,7 +26,7 @@ def sigmas(
     for values out of range.
     """
     if steps < 1:
-        raise MovaError(f"The number of steps is {steps}; it must be at least 1 (50 is the release's).")
+        raise MovaError(f"The number of steps is {short(steps)}; it must be at least 1 (50 is the release's).")
     if steps > MAX_STEPS:
         raise MovaError(f"The number of steps is {steps}; it must be at most {MAX_STEPS} (50 is the release's).")
     if not 0 < shift <= MAX_SHIFT:  # false for NaN too

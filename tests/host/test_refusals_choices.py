@@ -42,12 +42,19 @@ def nothing_for_the_guider(bench, slot):
     shown(bench, ref(guider))
 
 
-@refused("seed is nan; it must be from 0 to 18446744073709551615.", "nan", builds_models=True)
+@refused("seed is nan; give a whole number.", "nan", builds_models=True)
 @refused("seed is -1; it must be from 0 to 18446744073709551615.", "minus one", builds_models=True)
 @refused("seed is -1000", "minus a number of 400 digits", builds_models=True)
 def a_seed_that_is_none(bench, what):
     seed = ref(bench.add("ProbeOdd", what=what))
     bench.save(ref(bench.joint(bench.plain_model, bench.given, seed=seed)))
+
+
+@refused("batch_size is nan; give a whole number.", "nan", builds_models=True)
+@refused("batch_size is -1000", "minus a number of 400 digits", builds_models=True)
+@refused("batch_size should be a whole number, not inf;", "infinity", builds_models=True)
+def a_number_of_clips_that_is_none(bench, what):
+    shown(bench, ref(bench.conditioning(batch_size=ref(bench.add("ProbeOdd", what=what))), 2))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
