@@ -158,6 +158,9 @@ def check_audio(audio: Any) -> None:
     """Raise MovaError unless this is AUDIO with sound in it."""
     if audio is None:
         raise MovaError("There is no sound in audio (the video it is from may have none); leave this node out.")
+    missing = sorted({"waveform", "sample_rate"} - audio.keys()) if isinstance(audio, dict) else []
+    if missing:
+        raise MovaError(f"The sound in audio has no {missing[0]}; load another.")
     try:
         waveform, rate = audio["waveform"], audio["sample_rate"]
     except Exception as error:  # another pack's sound that is read only now, from a file that may have none

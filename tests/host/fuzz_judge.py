@@ -58,7 +58,7 @@ def is_link(value: Any, workflow: dict[str, Any]) -> bool:
 
 
 def is_sentence(text: str) -> bool:
-    return text.isprintable() and text.endswith((".", ". ")) and len(text) < 800
+    return text.isprintable() and text.endswith((".", "?")) and len(text) < 800
 
 
 def judge(answer: Answer, made: Mutation, output: Path) -> Verdict:

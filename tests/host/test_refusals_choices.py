@@ -57,6 +57,20 @@ def a_number_of_clips_that_is_none(bench, what):
     shown(bench, ref(bench.conditioning(batch_size=ref(bench.add("ProbeOdd", what=what))), 2))
 
 
+@refused("The sound in audio has no sample_rate; load another.", "a sound without a rate")
+@refused("The sound in audio has no waveform; load another.", "a sound without a waveform")
+@refused("The sound in audio has the shape [], not [batch, channels, samples]; load another.", "a sound of None")
+@refused(
+    "The sound in audio has a sample rate of '48000', not of 11 or more; load another.", "a sound of a rate of text"
+)
+@refused("The sound in audio has a sample rate of 1000", "a sound of a huge rate")
+@refused("audio should be a sound, not 'a text'; connect the output of such a node.", "a text")
+def what_is_no_sound(bench, what):
+    audio = ref(bench.add("ProbeOdd", what=what))
+    frames = ref(bench.add("ProbeOdd", what="a picture"))
+    shown(bench, ref(bench.add("MOVACombineVideo", images=frames, audio=audio, fps=24.0)))
+
+
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_it_is_refused_in_one_sentence_and_nothing_is_loaded(server, files, case):
     check(server, case)
