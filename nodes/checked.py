@@ -66,6 +66,7 @@ def checked(node: type) -> type:
             value = given.get(declared.id)
             if value is not None:
                 check_value(declared, value)
+                given[declared.id] = plain(declared.get_io_type(), value)
         return execute(cls, **given)
 
     node.execute = classmethod(run)  # type: ignore[attr-defined]
@@ -84,6 +85,15 @@ def check_value(declared: Any, value: Any) -> None:
     high = getattr(declared, "max", None)
     if kind in ("INT", "FLOAT") and high is not None and value > high:
         raise MovaError(f"{declared.id} is {short(value)}; it must be from {declared.min} to {high}.")
+
+
+def plain(kind: str, value: Any) -> Any:
+    """A number as the nodes expect it: others' mathematics gives 81.0 for 81, and numbers of NumPy's."""
+    if kind == "INT" and value == value:
+        return int(value)
+    if kind == "FLOAT" and abs(value) < 2**1000:  # else out of every range, which is told as it came
+        return float(value)
+    return bool(value) if kind == "BOOLEAN" else value
 
 
 def what(value: Any) -> str:
