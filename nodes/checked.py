@@ -70,8 +70,7 @@ def checked(node: type) -> type:
                 check_value(declared, value)
                 if declared.id not in own:
                     check_choice(declared, value)
-                if declared.get_io_type() == "INT" and isinstance(value, float) and value.is_integer():
-                    given[declared.id] = int(value)  # the host makes one of what is typed in
+                given[declared.id] = plain(declared.get_io_type(), value)
             elif declared.id in given and not declared.optional:
                 check_none(declared)
         return execute(cls, **given)
@@ -111,6 +110,15 @@ def check_none(declared: Any) -> None:
     if kind not in ("MODEL", "VAE", "CLIP", "AUDIO"):
         called = KINDS[kind][1] if kind in KINDS else "a value"
         raise MovaError(f"{declared.id} should be {called}, and nothing came; connect the output of such a node.")
+
+
+def plain(kind: str, value: Any) -> Any:
+    """A number as the nodes expect it: others' mathematics gives 81.0 for 81, and numbers of NumPy's."""
+    if kind == "INT" and value == value:
+        return int(value)
+    if kind == "FLOAT" and abs(value) < 2**1000:  # else out of every range, which is told as it came
+        return float(value)
+    return bool(value) if kind == "BOOLEAN" else value
 
 
 def what(value: Any) -> str:

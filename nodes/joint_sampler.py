@@ -15,6 +15,7 @@ from ..mova.shorten import short
 from .host import kept_runs, notice
 from .host.checks import check_finite, check_run
 from .host.experts import check_experts
+from .host.identity import identity
 from .host.latent_format import AudioVideoLatent
 from .host.settings import Settings
 from .host.two_experts import Stage, sample
@@ -120,6 +121,7 @@ class MOVAJointSampler(io.ComfyNode):
                 io.Boolean.Input("resume", default=False, optional=True, advanced=True, tooltip=RESUME_TIP),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
+            hidden=[io.Hidden.prompt],
         )
 
     @classmethod
@@ -167,12 +169,14 @@ class MOVAJointSampler(io.ComfyNode):
         stages = stages_of(model_high, model_low, sigmas, boundary)
         given = {"latent": latent["samples"], "noise": noise, "masks": latent.get("noise_mask")}
         given |= {"positive": positive, "negative": negative}
-        keeper = kept_runs.keeper_of(kept_runs.identity(stages, given, sampler, guidance, settings), len(sigmas) - 1)
+        said = identity(stages, given, seed, sampler, guidance, settings)
+        prompt = (cls.hidden and cls.hidden.prompt) or {}  # hidden is None when another program calls the node
+        keeper = kept_runs.keeper_of(said, len(sigmas) - 1)
         done = kept_runs.run_to_go_on_with(keeper) if resume else None
         if done is not None and done.finished:
             made = {**latent, "samples": AudioVideoLatent([done.latents["video"], done.latents["audio"]])}
-            kept_runs.keep_finished(keeper, made)
+            kept_runs.keep_finished(keeper, made, prompt)
             return io.NodeOutput(made)
         made = sample(stages, positive, negative, latent, noise, seed, guidance, sampler, settings, keeper, done)
-        kept_runs.keep_finished(keeper, made)
+        kept_runs.keep_finished(keeper, made, prompt)
         return io.NodeOutput(made)

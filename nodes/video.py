@@ -17,16 +17,16 @@ from .inputs import fps_input
 class Clip(InputImpl.VideoFromComponents):
     """Once it is saved, what its samplers have kept is of no use any more."""
 
-    def __init__(self, components: Any, samplers: set[str]) -> None:
+    def __init__(self, components: Any, origins: set[str]) -> None:
         super().__init__(components)
-        self.samplers = samplers
+        self.origins = origins
 
     def save_to(self, path: Any, *args: Any, **kwargs: Any) -> None:
         """As the host's."""
         super().save_to(path, *args, **kwargs)
         temporary = Path(folder_paths.get_temp_directory())
         if isinstance(path, str | Path) and temporary not in Path(path).parents:  # else it is but a preview
-            kept_runs.clip_is_saved(self.samplers)
+            kept_runs.clip_is_saved(self.origins)
 
 
 class MOVACombineVideo(io.ComfyNode):
@@ -69,7 +69,7 @@ class MOVACombineVideo(io.ComfyNode):
         if audio is not None:
             audio = {"waveform": fitted.waveform, "sample_rate": fitted.sample_rate}
         components = Types.VideoComponents(images=fitted.frames, audio=audio, frame_rate=rate)
-        samplers = set()
+        origins = set()
         if cls.hidden is not None:  # None when another program calls the node
-            samplers = kept_runs.nodes_before(str(cls.hidden.unique_id), cls.hidden.prompt or {})
-        return io.NodeOutput(Clip(components, samplers))
+            origins = kept_runs.origins_of(str(cls.hidden.unique_id), cls.hidden.prompt or {})
+        return io.NodeOutput(Clip(components, origins))

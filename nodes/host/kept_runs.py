@@ -5,30 +5,25 @@ inputs come again, also in another process.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import folder_paths
-import torch
 from comfy_execution.utils import get_executing_context
-from torch import Tensor
 
 from ...mova import MovaError
 from ...mova.clip.rescue import Keeper, Run, check_same, read_run
-from ...mova.sampling.guidance import Guidance
 from . import notice
-from .settings import Settings
+from .identity import digest
 
 FOLDER = "mova_runs"  # in the output folder
 SUFFIX = ".run.safetensors"
 KEPT = 4  # that are left behind: stopped ones, and those whose clip was saved by other nodes than ours
 
-finished: dict[str, Path] = {}  # by the sampler's node in the graph: those whose clip is not saved yet
+finished: dict[str, Path] = {}  # by origin() of the sampler's node: those whose clip is not saved yet
 
 
 def place() -> Path:
@@ -37,66 +32,15 @@ def place() -> Path:
 
 def saved() -> list[Path]:
     """The files, the newest last."""
-    return sorted(place().glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
+    return sorted(place().glob(f"*{SUFFIX}"), key=written)
 
 
-def identity(
-    stages: Sequence[Any],
-    given: dict[str, Any],
-    sampler: Any,
-    guidance: Guidance,
-    settings: Settings,
-) -> dict[str, Any]:
-    """All that makes a run, in words and digests, as JSON has it. `given`: tensors, nested ones, conditionings."""
-    said: dict[str, Any] = {name: digest(value) for name, value in given.items()}
-    said |= {"guidance": asdict(guidance), **asdict(settings)}
-    said["sampler"] = getattr(sampler.sampler_function, "__name__", "?")
-    said["sampler_options"] = digest(sampler.extra_options)
-    said["sigmas"] = [[float(sigma) for sigma in stage.sigmas] for stage in stages]
-    said["models"] = [digest(about(stage.model)) for stage in stages]
-    return said
-
-
-def about(model: Any) -> list[Any]:
-    """What tells a ModelPatcher from another: sizes, how weights are stored, each block's modulation, and LoRAs."""
-    network = model.model.diffusion_model
-    found: list[Any] = [asdict(model.model.mova_config)]
-    for name, weight in network.named_parameters():
-        found.append((name, str(weight.dtype), [*weight.shape], type(weight).__name__))
-        if name.endswith("modulation"):
-            found.append(weight)
-    return [*found, sorted(model.patches.items())]
-
-
-def digest(value: Any) -> str:
-    whole = hashlib.sha256()
-    for piece in pieces(value):
-        whole.update(piece)
-        whole.update(b"\0")
-    return whole.hexdigest()[:16]
-
-
-def pieces(value: Any) -> Iterable[bytes]:
-    """The bytes of tensors, nested in tuples, lists and dicts, and the text of what else is there."""
-    if getattr(value, "is_nested", False):
-        value = list(value.unbind())
-    if isinstance(value, Tensor):
-        yield f"{value.dtype} {[*value.shape]}".encode()
-        yield value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-    elif isinstance(value, dict):
-        for name in sorted(value, key=str):
-            yield str(name).encode()
-            yield from pieces(value[name])
-    elif isinstance(value, list | tuple):
-        yield f"{len(value)}".encode()
-        for item in value:
-            yield from pieces(item)
-    elif hasattr(value, "weights"):  # an adapter of the host's
-        yield from pieces(value.weights)
-    elif value is None or isinstance(value, str | int | float | bool):
-        yield repr(value).encode()
-    else:  # a hook, a function: its address says nothing in another process
-        yield type(value).__name__.encode()
+def written(path: Path) -> float:
+    """When; 0 for one that another server has removed meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def keeper_of(said: dict[str, Any], steps: int) -> Keeper:
@@ -126,23 +70,36 @@ def run_to_go_on_with(keeper: Keeper) -> Run | None:
     return None
 
 
-def keep_finished(keeper: Keeper, latent: dict[str, Any]) -> None:
+def keep_finished(keeper: Keeper, latent: dict[str, Any], prompt: dict[str, Any]) -> None:
     """Keep the finished LATENT until its clip is saved, and say where."""
     video, audio = latent["samples"].unbind()
     keeper(keeper.steps, {"video": video, "audio": audio})
     context = get_executing_context()
     if keeper.kept == keeper.steps and context is not None:
-        finished[context.node_id] = keeper.path
+        for gone in [name for name, path in finished.items() if not path.exists()]:
+            del finished[gone]
+        finished[origin(context.node_id, prompt)] = keeper.path
         logging.info(f"[MOVA] Until its clip is saved, the latent is kept in {keeper.path} (MOVA Load Run opens it).")
 
 
-def clip_is_saved(samplers: Iterable[str]) -> None:
+def clip_is_saved(origins: Iterable[str]) -> None:
     """Remove what is kept of the runs of these nodes."""
-    for node in samplers:
+    for node in origins:
         path = finished.pop(node, None)
         if path is not None:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+def origins_of(node: str, prompt: dict[str, Any]) -> set[str]:
+    """origin() of all nodes that a node gets something from."""
+    return {origin(before, prompt) for before in nodes_before(node, prompt)}
+
+
+def origin(node: str, prompt: dict[str, Any]) -> str:
+    """A node, and all that it is made of: in another workflow the same number is another node."""
+    graph = {name: prompt[name] for name in nodes_before(node, prompt)}
+    return f"{node} {digest({name: [made.get('class_type'), made.get('inputs')] for name, made in graph.items()})}"
 
 
 def nodes_before(node: str, prompt: dict[str, Any]) -> set[str]:

@@ -4,6 +4,9 @@ import pytest
 import torch
 from client import ran
 from graphs import GIVEN, Graph, ref
+from loras import VIDEO, halves, write
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from mova.clip.rescue import read_run
 from mova.sampling.schedule import low_noise_start, sigmas
@@ -19,10 +22,17 @@ def folder(server, files):
     return place
 
 
-def run(server, call, sampler="euler", more=(), **settings):
-    """The joint sampler on the golden models, stopped at an evaluation: the result, and where the latent is saved."""
+def run(server, call, sampler="euler", file="mova_high", rescale=None, lora=None, **settings):
+    """The joint sampler on the golden models, stopped at an evaluation: the result, and where the latent is saved.
+
+    file: of the high-noise expert; rescale, lora: of a RescaleCFG and a LoRA on it.
+    """
     graph = Graph()
-    given, high, low = graph.add("ProbeGiven", **GIVEN), graph.model("mova_high"), graph.model("mova_low")
+    given, high, low = graph.add("ProbeGiven", **GIVEN), graph.model(file), graph.model("mova_low")
+    if rescale is not None:
+        high = ref(graph.add("RescaleCFG", model=high, multiplier=rescale))
+    if lora is not None:
+        high = ref(graph.add("LoraLoaderModelOnly", model=high, lora_name=lora, strength_model=1.0))
     experts = graph.add("ProbeStopAt", high=high, low=low, call=call)
     chosen = ref(graph.add("KSamplerSelect", sampler_name=sampler))
     settings = {"steps": STEPS, "cfg": 1.0, **settings}
@@ -90,6 +100,37 @@ def test_a_run_of_other_inputs_is_not_taken_for_this_one(server, folder):
         assert bits_equal(latents(server, run(server, -1, **settings)), fresh)
 
 
+def test_noise_that_a_sampler_draws_itself_is_of_the_seed_also_beside_given_noise(server, folder):
+    first, second = (latents(server, run(server, -1, "euler_ancestral", seed=seed, resume=True)) for seed in (1, 2))
+    assert not bits_equal(first, second)
+
+
+def test_another_setting_of_what_is_plugged_into_the_model_is_another_run(server, folder):
+    one, other, again = (
+        latents(server, run(server, -1, rescale=scale, cfg=3.0, resume=True)) for scale in (0.3, 0.9, 0.3)
+    )
+    assert not bits_equal(one, other)
+    assert bits_equal(one, again) and f"{STEPS} of {STEPS} steps are done" in server.logged()
+
+
+def test_other_weights_of_the_same_sizes_are_another_run(server, folder):
+    models = server.base / "models/diffusion_models"
+    state = load_file(models / "mova_high.safetensors")
+    with safe_open(models / "mova_high.safetensors", "pt") as file:
+        metadata = file.metadata()
+    merged = {name: value * 1.01 if name.endswith("self_attn.q.weight") else value for name, value in state.items()}
+    save_file(merged, models / "mova_merged.safetensors", metadata)
+    one, other = (latents(server, run(server, -1, file=name, resume=True)) for name in ("mova_high", "mova_merged"))
+    assert not bits_equal(one, other)
+
+
+def test_a_run_with_a_lora_is_known_again_while_the_lora_is_merged_into_the_loaded_weights(server, folder):
+    name = write(server.base, "kept.safetensors", halves(VIDEO, f"diffusion_model.{VIDEO}"))
+    one, again = (latents(server, run(server, -1, lora=name, resume=True)) for _ in range(2))
+    assert bits_equal(one, again) and f"{STEPS} of {STEPS} steps are done" in server.logged()
+    assert not bits_equal(one, latents(server, run(server, -1, resume=True)))
+
+
 def test_what_nobody_came_back_to_makes_room(server, folder):
     for seed_like in range(7):
         run(server, 2, video_shift=2.0 + seed_like)
@@ -146,3 +187,18 @@ def test_no_name_leads_out_of_the_folder(server, files, name):
     graph = Graph()
     graph.save(ref(graph.add("MOVALoadRun", run=name)))
     assert "not in" in server.run(graph.nodes).error or "no kept run" in server.run(graph.nodes).error
+
+
+def test_the_clip_of_another_workflow_removes_nothing_though_its_nodes_have_the_same_numbers(server, folder):
+    graph = Graph()
+    given, high = graph.add("ProbeGiven", **GIVEN), graph.model("mova_high")
+    sampler = graph.joint(high, given, noise=ref(given, 3), steps=2, cfg=1.0)
+    graph.save(ref(sampler))
+    ran(server, graph)
+    other, size = Graph(), {"width": 32, "height": 32, "batch_size": 5, "color": 0}
+    other.nodes[sampler] = {"class_type": "EmptyImage", "inputs": size}
+    other.ids = map(str, range(100, 200))
+    video = other.add("MOVACombineVideo", images=ref(sampler), fps=24.0)
+    other.add("SaveVideo", video=ref(video), filename_prefix="other", format="mp4", codec="h264")
+    ran(server, other)
+    assert len([*folder.iterdir()]) == 1

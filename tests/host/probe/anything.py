@@ -1,7 +1,9 @@
 """Values of every kind through a link of the host's type "*", and what a link carries, in words."""
 
 import math
+from fractions import Fraction
 
+import numpy as np
 import torch
 
 from .parts import Fresh, NestedTensor, Node
@@ -24,6 +26,9 @@ OBJECTS = {
     "minus a number of 400 digits": lambda: -(10**400),
     "2**64": lambda: 2**64,
     "a half": lambda: 0.5,
+    "four in floating point": lambda: 4.0,
+    "four of NumPy": lambda: np.float32(4),
+    "four as a fraction": lambda: Fraction(4),
     "minus one": lambda: -1,
     "a million": lambda: 1_000_000,
     "true": lambda: True,

@@ -74,15 +74,15 @@ class StopAt(Fresh):
     def run(self, high, low, call):
         (module,) = (module for name, module in sys.modules.items() if name.endswith(".mova.clip.rescue"))
         module.SHARE = 0
-        calls = []
-
-        def wrapper(executor, *args, **kwargs):
-            calls.append(1)
-            if len(calls) == call + 1:
-                raise RuntimeError("stopped by the probe")
-            return executor(*args, **kwargs)
-
+        StopAt.call, StopAt.calls = call, 0  # not in the wrapper: one that holds another number makes another run
         stopping = [model.clone() for model in (high, low)]
         for model in stopping:
-            model.add_wrapper_with_key("diffusion_model", "probe_stop", wrapper)
+            model.add_wrapper_with_key("diffusion_model", "probe_stop", stop)
         return tuple(stopping)
+
+
+def stop(executor, *args, **kwargs):
+    StopAt.calls += 1
+    if StopAt.calls == StopAt.call + 1:
+        raise RuntimeError("stopped by the probe")
+    return executor(*args, **kwargs)
