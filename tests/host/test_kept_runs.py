@@ -135,6 +135,9 @@ def test_what_nobody_came_back_to_makes_room(server, folder):
     for seed_like in range(7):
         run(server, 2, video_shift=2.0 + seed_like)
     assert len([*folder.iterdir()]) <= 5
+    oldest = min(folder.iterdir(), key=lambda path: path.stat().st_mtime)
+    run(server, 2, video_shift=4.0, resume=True)
+    assert f"Goes on with mova_runs/{oldest.name}" in server.logged(), "it does not make room for itself"
 
 
 def clip(tail):
