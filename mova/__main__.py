@@ -204,6 +204,8 @@ def kept_run(keeper: Any, resume: bool) -> Any:
         if keeper.path.exists():
             keeper.notice(f"{keeper.path} is of a run that was stopped (--resume goes on with it); it is replaced now.")
         return None
+    if not keeper.path.exists():
+        raise MovaError(f"Nothing is kept of a run for this clip ({keeper.path} is not there); leave out --resume.")
     done = read_run(keeper.path)
     if others := check_same(keeper.path, done, keeper.said, but=HOW):
         keeper.notice(f"The run was begun with another {' and '.join(others)}: its rounding may differ.")

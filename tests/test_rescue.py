@@ -181,7 +181,7 @@ def test_without_resume_a_kept_run_is_told_and_replaced(tiny_checkpoint, kept, c
 
 def test_resume_without_a_kept_run_is_told(tiny_checkpoint, tmp_path, capsys):
     assert main(command(tiny_checkpoint, tmp_path / "clip.mp4", "--resume")) == 1
-    assert "clip.unfinished.safetensors does not exist" in last_line(capsys)
+    assert "clip.unfinished.safetensors is not there); leave out --resume." in last_line(capsys)
 
 
 ABOUT = {"step": 1, "steps": 2, "said": {}}

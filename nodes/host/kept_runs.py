@@ -46,11 +46,12 @@ def written(path: Path) -> float:
 def keeper_of(said: dict[str, Any], steps: int) -> Keeper:
     """Where the run of these inputs is kept. Older ones that nobody came back to make room."""
     folder = place()
+    path = folder / f"{digest(json.dumps(said, sort_keys=True))}{SUFFIX}"
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        for old in saved()[: -KEPT or None]:
+        for old in [other for other in saved() if other != path][: -KEPT or None]:
             old.unlink(missing_ok=True)
-    return Keeper(folder / f"{digest(json.dumps(said, sort_keys=True))}{SUFFIX}", said, steps, notice.show)
+    return Keeper(path, said, steps, notice.show)
 
 
 def run_to_go_on_with(keeper: Keeper) -> Run | None:

@@ -22,15 +22,15 @@ def folder(server, files):
     return place
 
 
-def run(server, call, sampler="euler", file="mova_high", rescale=None, lora=None, **settings):
+def run(server, call, sampler="euler", file="mova_high", strength=None, lora=None, **settings):
     """The joint sampler on the golden models, stopped at an evaluation: the result, and where the latent is saved.
 
-    file: of the high-noise expert; rescale, lora: of a RescaleCFG and a LoRA on it.
+    file: of the high-noise expert; strength, lora: of a CFGNorm and a LoRA on it.
     """
     graph = Graph()
     given, high, low = graph.add("ProbeGiven", **GIVEN), graph.model(file), graph.model("mova_low")
-    if rescale is not None:
-        high = ref(graph.add("RescaleCFG", model=high, multiplier=rescale))
+    if strength is not None:
+        high = ref(graph.add("CFGNorm", model=high, strength=strength))
     if lora is not None:
         high = ref(graph.add("LoraLoaderModelOnly", model=high, lora_name=lora, strength_model=1.0))
     experts = graph.add("ProbeStopAt", high=high, low=low, call=call)
@@ -107,7 +107,7 @@ def test_noise_that_a_sampler_draws_itself_is_of_the_seed_also_beside_given_nois
 
 def test_another_setting_of_what_is_plugged_into_the_model_is_another_run(server, folder):
     one, other, again = (
-        latents(server, run(server, -1, rescale=scale, cfg=3.0, resume=True)) for scale in (0.3, 0.9, 0.3)
+        latents(server, run(server, -1, strength=strength, cfg=3.0, resume=True)) for strength in (0.3, 0.9, 0.3)
     )
     assert not bits_equal(one, other)
     assert bits_equal(one, again) and f"{STEPS} of {STEPS} steps are done" in server.logged()
@@ -135,6 +135,9 @@ def test_what_nobody_came_back_to_makes_room(server, folder):
     for seed_like in range(7):
         run(server, 2, video_shift=2.0 + seed_like)
     assert len([*folder.iterdir()]) <= 5
+    oldest = min(folder.iterdir(), key=lambda path: path.stat().st_mtime)
+    run(server, 2, video_shift=4.0, resume=True)
+    assert f"Goes on with mova_runs/{oldest.name}" in server.logged(), "it does not make room for itself"
 
 
 def clip(tail):
