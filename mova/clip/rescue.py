@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import strict_json
+from ..checkpoint.header import read_header
 from ..checkpoint.tensor_file import write_tensors
 from ..checkpoint.weights import open_weights
 from ..errors import MovaError
@@ -60,18 +61,32 @@ def read_run(path: Path) -> Run:
     """Raises MovaError if there is no such file, or it is damaged, or of another kind."""
     weights = open_weights(path)
     try:
-        about = strict_json.parse(weights.metadata[FORMAT])
-        step, steps, said = about["step"], about["steps"], about["said"]
-        usable = isinstance(said, dict) and type(step) is type(steps) is int and 0 < step <= steps
+        step, steps, said = about_run(weights.metadata)
     except (KeyError, ValueError, TypeError):
-        usable = False
-    if not usable:
-        raise MovaError(f"{path} does not hold a run of MOVA's; name another, or begin anew.")
+        raise MovaError(f"{path} does not hold a run of MOVA's; name another, or begin anew.") from None
     # Copied: the file is replaced behind the next step, and Windows lets nobody replace what is mapped.
     latents = {name: tensor.clone() for name, tensor in weights.read(weights.tensors)}
     if not all(map(all_finite, latents.values())):
         raise MovaError(f"{path} holds NaN or infinite values; begin anew.")
     return Run(step, steps, latents, said)
+
+
+def about_run(metadata: Mapping[str, str]) -> tuple[int, int, dict[str, Any]]:
+    """Steps that are done, all steps, settings. Raises KeyError, ValueError or TypeError if they are not there."""
+    about = strict_json.parse(metadata[FORMAT])
+    step, steps, said = about["step"], about["steps"], about["said"]
+    if not (isinstance(said, dict) and type(step) is type(steps) is int and 0 < step <= steps):
+        raise ValueError("impossible steps")
+    return step, steps, said
+
+
+def is_finished(path: Path) -> bool:
+    """Whether a file holds a finished run; of its header only. False for one that is damaged, or gone."""
+    try:
+        step, steps, _ = about_run(read_header(path)[1])
+    except (KeyError, ValueError, TypeError):  # MovaError is a ValueError
+        return False
+    return step == steps
 
 
 def check_same(path: Path, run: Run, said: Mapping[str, Any], but: Collection[str] = ()) -> list[str]:

@@ -169,6 +169,9 @@ def check_audio(audio: Any) -> None:
             f"The sound in audio cannot be read (the video it is from may have none): {what}; leave it out."
         ) from None
     shape = [*getattr(waveform, "shape", ())]
+    if isinstance(waveform, Tensor) and not waveform.is_floating_point():
+        kind = str(waveform.dtype).removeprefix("torch.")
+        raise MovaError(f"The sound in audio is in {kind}, not in floats from -1 to 1; load it with Load Audio.")
     if len(shape) != 3 or 0 in shape:
         raise MovaError(f"The sound in audio has the shape {shape}, not [batch, channels, samples]; load another.")
     try:

@@ -15,13 +15,15 @@ import folder_paths
 from comfy_execution.utils import get_executing_context
 
 from ...mova import MovaError
-from ...mova.clip.rescue import Keeper, Run, check_same, read_run
+from ...mova.clip.rescue import Keeper, Run, check_same, is_finished, read_run
 from . import notice
 from .identity import digest
 
 FOLDER = "mova_runs"  # in the output folder
 SUFFIX = ".run.safetensors"
-KEPT = 4  # that are left behind: stopped ones, and those whose clip was saved by other nodes than ours
+# How many are left behind: stopped runs, and finished ones, whose clip was not saved, or by other nodes than ours. Of
+# those more: they are whole, and several servers may share the folder.
+KEPT_STOPPED, KEPT_FINISHED = 4, 16
 
 finished: dict[str, Path] = {}  # by origin() of the sampler's node: those whose clip is not saved yet
 
@@ -49,7 +51,10 @@ def keeper_of(said: dict[str, Any], steps: int) -> Keeper:
     path = folder / f"{digest(json.dumps(said, sort_keys=True))}{SUFFIX}"
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        for old in [other for other in saved() if other != path][: -KEPT or None]:
+        others = [other for other in saved() if other != path]
+        finished_ones = [other for other in others if is_finished(other)]
+        stopped_ones = [other for other in others if other not in finished_ones]
+        for old in (*stopped_ones[:-KEPT_STOPPED], *finished_ones[:-KEPT_FINISHED]):
             old.unlink(missing_ok=True)
     return Keeper(path, said, steps, notice.show)
 

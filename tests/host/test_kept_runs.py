@@ -205,3 +205,13 @@ def test_the_clip_of_another_workflow_removes_nothing_though_its_nodes_have_the_
     other.add("SaveVideo", video=ref(video), filename_prefix="other", format="mp4", codec="h264")
     ran(server, other)
     assert len([*folder.iterdir()]) == 1
+
+
+def test_finished_runs_of_others_stay_while_stopped_ones_make_room(server, folder, tmp_path):
+    """Several servers may share an output folder: what one has finished is not the next one's to clear away."""
+    for number in range(3):
+        latents(server, run(server, -1, video_shift=16.0 + number))
+    for number in range(6):
+        run(server, 2, video_shift=2.0 + number)
+    kept = [read_run(path) for path in folder.iterdir()]
+    assert sum(found.finished for found in kept) == 3 and 4 <= len(kept) - 3 <= 5

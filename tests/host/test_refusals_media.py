@@ -126,6 +126,14 @@ def a_video_without_sound(bench):
     encoded(bench, ref(bench.add("ProbeNothing"), 3))
 
 
+@refused("The sound in audio is in int16, not in floats from -1 to 1; load it with Load Audio.")
+def a_sound_of_whole_numbers_in_combine_video(bench):
+    images = ref(bench.add("EmptyImage", width=96, height=64, batch_size=9, color=0))
+    audio = sound(bench, waveform=torch.ones(1, 2, 18000, dtype=torch.int16))
+    video = bench.add("MOVACombineVideo", images=images, audio=audio, fps=24.0)
+    bench.add("SaveVideo", video=ref(video), filename_prefix="whole", format="auto", codec="auto")
+
+
 @refused("The sound in audio has the shape [1, 2, 0], not [batch, channels, samples]; load another.",
          "encode", "combine")  # fmt: skip
 def a_sound_without_samples(bench, what):
