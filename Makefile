@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 READY := $(VENV)/.ready
 
-.PHONY: demo test hosts slow comfyui packs lint format bench fuzz kills clean
+.PHONY: demo test hosts slow comfyui packs lint format bench fuzz kills full-disk clean
 
 demo: $(READY)
 	$(BIN)/python demos/demo.py
@@ -49,6 +49,10 @@ fuzz: $(READY)
 # 300 processes that write files are killed with -9 at random moments; counts what they leave.
 kills: $(READY)
 	$(BIN)/python tests/kill.py --times 300
+
+# The same with 100 disks that run full and 100 interrupts. Needs Linux, and root for its disks.
+full-disk: $(READY)
+	$(BIN)/python tests/full_disk.py --times 100
 
 # The shipped workflows, changed in 2,000 ways, on a real ComfyUI: half an hour. Needs Linux.
 fuzz-host: comfyui
