@@ -175,8 +175,7 @@ class MOVAJointSampler(io.ComfyNode):
         done = kept_runs.run_to_go_on_with(keeper) if resume else None
         if done is not None and done.finished:
             made = {**latent, "samples": AudioVideoLatent([done.latents["video"], done.latents["audio"]])}
-            kept_runs.keep_finished(keeper, made, prompt)
-            return io.NodeOutput(made)
-        made = sample(stages, positive, negative, latent, noise, seed, guidance, sampler, settings, keeper, done)
+        else:
+            made = sample(stages, positive, negative, latent, noise, seed, guidance, sampler, settings, keeper, done)
         kept_runs.keep_finished(keeper, made, prompt)
         return io.NodeOutput(made)

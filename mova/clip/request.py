@@ -87,7 +87,10 @@ def identity(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> dict
     pictures = {"image": request.image, "end_image": request.end_image}
     return {
         **settings_of(checkpoint, request, runtime),
-        **{name: picture and digest([picture.tobytes()]) for name, picture in pictures.items()},
+        **{
+            name: picture and digest([str(picture.size).encode(), picture.tobytes()])
+            for name, picture in pictures.items()
+        },
         "weights": digest(map(stamp, files)),
         "lora_files": digest(map(stamp, loras)),
     }

@@ -64,6 +64,7 @@ def run_to_go_on_with(keeper: Keeper) -> Run | None:
     if keeper.path.exists():
         done = read_run(keeper.path)
         check_same(keeper.path, done, keeper.said)
+        keeper.kept = done.step
         notice.show(f"Goes on with {FOLDER}/{keeper.path.name}: {done.step} of {done.steps} steps are done.")
         return done
     others = ""
@@ -78,8 +79,9 @@ def run_to_go_on_with(keeper: Keeper) -> Run | None:
 
 def keep_finished(keeper: Keeper, latent: dict[str, Any], prompt: dict[str, Any]) -> None:
     """Keep the finished LATENT until its clip is saved, and say where."""
-    video, audio = latent["samples"].unbind()
-    keeper(keeper.steps, {"video": video, "audio": audio})
+    if keeper.kept != keeper.steps:  # else the file is there, and the latent is from it
+        video, audio = latent["samples"].unbind()
+        keeper(keeper.steps, {"video": video, "audio": audio})
     context = get_executing_context()
     if keeper.kept == keeper.steps and context is not None:
         for gone in [name for name, path in finished.items() if not path.exists()]:
