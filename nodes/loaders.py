@@ -19,7 +19,7 @@ from ..mova.checkpoint.hub_record import release_name
 from ..mova.checkpoint.quantised_layers import is_quantised
 from ..mova.checkpoint.release import EXPERTS, JOINT, open_checkpoint
 from ..mova.checkpoint.weights import PICKLES
-from ..mova.model.stored_config import stored_config
+from ..mova.model.stored_config import EXPERT_NAMES, stored_config
 from ..mova.shorten import short
 from . import released
 from .host import notice
@@ -89,15 +89,11 @@ def read_file(name: str, expert: str) -> Expert:
     found = config.get("expert", expert)
     if found != expert:
         raise MovaError(
-            f"{path} is the {words(found)} expert, chosen as {expert}; choose the {words(expert)} one there "
-            "(are the two swapped?)."
+            f"{path} is the {EXPERT_NAMES[found]} expert, chosen as {expert}; choose the {EXPERT_NAMES[expert]} one "
+            "there (are the two swapped?)."
         )
     kept = {key: config[key] for key in (*CONFIG_PARTS, "expert") if key in config}
     return Expert(path, comfy.utils.load_torch_file(path), kept, metadata)
-
-
-def words(expert: str) -> str:
-    return expert.replace("_", "-")
 
 
 def read_folder(folder: Path, expert: str) -> Expert:

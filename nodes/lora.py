@@ -13,13 +13,14 @@ from comfy_api.latest import io
 
 from ..mova import JointModel, MovaConfig, MovaError
 from ..mova.checkpoint.release import EXPERTS, JOINT
-from ..mova.lora.experts import EXPERT_NAMES, for_expert, noted_expert, unused_video
+from ..mova.lora.experts import for_expert, noted_expert, unused_video
 from ..mova.lora.file import CONFIGS
 from ..mova.lora.fit import fit, left_out
 from ..mova.lora.merge import merged
 from ..mova.lora.names import ALPHA, UNNAMED
 from ..mova.lora.reading import Lora, LoraFile, read_lora
 from ..mova.model.shapes import expected_shapes
+from ..mova.model.stored_config import EXPERT_NAMES
 from ..mova.shorten import first_names
 from .host import notice
 from .host.checks import check_finite

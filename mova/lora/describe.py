@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..model.stored_config import EXPERT_NAMES
 from ..shorten import first_names
-from .experts import EXPERT_NAMES, noted_expert
+from .experts import noted_expert
 from .fit import has_any_place
 from .names import UNNAMED
 from .reading import read_lora

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 
 from ..checkpoint.release import EXPERTS
+from ..model.stored_config import EXPERT_NAMES
 from .reading import LoraFile
 
-EXPERT_NAMES = {"high_noise": "high-noise", "low_noise": "low-noise"}
 IN_NAMES = {"high_noise": r"(?<![a-z])high(?![a-z])|highnoise", "low_noise": r"(?<![a-z])low(?![a-z])|lownoise"}
 # Entries of a file's metadata, as musubi-tuner and kohya's other trainers write them: they stay when it is renamed.
 SAVED_AS = ("ss_output_name", "modelspec.title")

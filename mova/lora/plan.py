@@ -14,7 +14,8 @@ from ..errors import MovaError
 from ..model.config import MovaConfig
 from ..model.joint import JointModel
 from ..model.shapes import expected_shapes
-from .experts import EXPERT_NAMES, noted_expert
+from ..model.stored_config import EXPERT_NAMES
+from .experts import noted_expert
 from .fit import fit, left_out
 from .merge import Change, merged
 from .names import BIAS, DIFF, UNNAMED

@@ -10,7 +10,7 @@ from .. import strict_json
 from ..errors import MovaError
 from ..shorten import short
 
-EXPERT_NAMES = {"high_noise": "high-noise expert", "low_noise": "low-noise expert"}
+EXPERT_NAMES = {"high_noise": "high-noise", "low_noise": "low-noise"}  # as they are called in sentences
 
 
 def stored_config(metadata: Mapping[str, str], where: object = "The file") -> dict[str, Any]:

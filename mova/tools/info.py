@@ -128,7 +128,7 @@ def kind_of(shapes: Shapes, metadata: Mapping[str, str]) -> str:
         config = MovaConfig.from_file(shapes, metadata)
         layers = f"{config.video_dit.num_layers} video and {config.audio_dit.num_layers} audio layers"
         expert = stored_expert(metadata)
-        known = "one expert (it does not say which)" if expert is None else EXPERT_NAMES[expert]
+        known = "one expert (it does not say which)" if expert is None else f"{EXPERT_NAMES[expert]} expert"
         return f"MOVA joint model, {known}, {layers}"
     for kind, names in SIGNS.items():
         if any(name in shapes for name in names):

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from ...mova import MovaConfig, MovaError
-from ...mova.lora.experts import EXPERT_NAMES
+from ...mova.model.stored_config import EXPERT_NAMES
 from .base import MOVA
 
 SLOTS = {"high_noise": "model_high", "low_noise": "model_low"}

@@ -9,7 +9,7 @@ from comfy.quant_ops import QuantizedTensor
 from torch import Tensor
 
 from ...mova import MovaError
-from ...mova.lora.experts import EXPERT_NAMES
+from ...mova.model.stored_config import EXPERT_NAMES
 from ...mova.sampling.finite import NotFinite, all_finite
 from ...mova.shorten import first_names
 
