@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..mova import MovaError
 from ..mova.shorten import short
+from .host.notice import kept
 
 
 def has(*names: str) -> Callable[[Any], bool]:
@@ -73,7 +74,7 @@ def checked(node: type) -> type:
                 given[declared.id] = plain(declared.get_io_type(), value)
             elif declared.id in given and not declared.optional:
                 check_none(declared)
-        return execute(cls, **given)
+        return kept(functools.partial(execute, cls, **given))
 
     node.execute = classmethod(run)  # type: ignore[attr-defined]
     return node

@@ -20,9 +20,11 @@ def fps_input(tooltip: str) -> io.Float.Input:
     return io.Float.Input("fps", default=DEFAULT.fps, min=1.0, max=120.0, step=0.01, tooltip=tooltip)
 
 
-def shift_input(name: str, tooltip: str) -> io.Float.Input:
+def shift_input(name: str, tooltip: str, advanced: bool | None = None) -> io.Float.Input:
     """A shift of the schedule, 5 in the release."""
-    return io.Float.Input(name, default=DEFAULT.shift, min=0.01, max=100.0, step=0.1, tooltip=tooltip)
+    return io.Float.Input(
+        name, default=DEFAULT.shift, min=0.01, max=100.0, step=0.1, tooltip=tooltip, advanced=advanced
+    )
 
 
 def steps_input(tooltip: str) -> io.Int.Input:

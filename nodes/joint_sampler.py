@@ -13,10 +13,11 @@ from ..mova.model.presets import DEFAULT
 from ..mova.sampling import schedule
 from ..mova.shorten import short
 from .host import kept_runs, notice
-from .host.checks import check_finite, check_run
+from .host.checks import check_finite, check_run, latent_parts
 from .host.experts import check_experts
 from .host.identity import identity
 from .host.latent_format import AudioVideoLatent
+from .host.run_line import RunLine, memory_line
 from .host.settings import Settings
 from .host.two_experts import Stage, sample
 from .inputs import cfg_input, shift_input, steps_input
@@ -26,6 +27,9 @@ SIGMAS_TIP = (
     "The video's noise levels, in place of steps and denoise: for a LoRA that was distilled to a fixed list. "
     "audio_shift / video_shift still sets the audio's against them."
 )
+AUDIO_SHIFT_TIP = "Less than the video's shift lets the audio take shape before the video."
+ALONE = "No low-noise expert is connected: the high-noise expert does all steps."
+SOUNDING = ["video with sound", "talking", "lip sync", "dub", "foley", "sound"]  # what people look for
 RESUME_TIP = (
     "Go on with the run of these inputs that was stopped, or whose clip could not be made: it is kept in the output "
     "folder (mova_runs) until the clip is saved. Samplers with memory of earlier steps begin anew."
@@ -73,7 +77,7 @@ class MOVAJointSampler(io.ComfyNode):
             display_name="MOVA Joint Sampler",
             category="MOVA",
             description="Makes video and audio together; the low-noise expert takes over at the boundary.",
-            search_aliases=["mova sampler", "video and audio", "ksampler mova", "two experts"],
+            search_aliases=["mova sampler", "video and audio", "ksampler mova", "two experts", *SOUNDING],
             inputs=[
                 io.Model.Input("model_high", tooltip="The high-noise expert."),
                 io.Conditioning.Input("positive", tooltip="From MOVA Conditioning."),
@@ -89,8 +93,8 @@ class MOVAJointSampler(io.ComfyNode):
                 ),
                 steps_input("Of both experts together; the release uses 50."),
                 cfg_input(CFG_TIP),
-                shift_input("video_shift", "Above 1: more steps at high noise; the release uses 5."),
-                shift_input("audio_shift", "Less than the video's shift lets the audio take shape before the video."),
+                shift_input("video_shift", "Above 1: more steps at high noise; the release uses 5.", advanced=True),
+                shift_input("audio_shift", AUDIO_SHIFT_TIP, advanced=True),
                 io.Float.Input(
                     "boundary",
                     default=DEFAULT.boundary,
@@ -98,8 +102,9 @@ class MOVAJointSampler(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     tooltip="The video's noise level where the low-noise expert takes over; the release uses 0.9.",
+                    advanced=True,
                 ),
-                io.Model.Input(
+                io.Model.Input(  # shown beside model_high: web/page.js
                     "model_low",
                     optional=True,
                     tooltip="The low-noise expert. Without it the high-noise expert does all steps.",
@@ -107,7 +112,14 @@ class MOVAJointSampler(io.ComfyNode):
                 io.Noise.Input("noise", optional=True, tooltip="Given noise, in place of the seed."),
                 *guidance_inputs(),
                 io.Float.Input(
-                    "denoise", default=1.0, min=0.01, max=1.0, step=0.01, tooltip=DENOISE_TIP, optional=True
+                    "denoise",
+                    default=1.0,
+                    min=0.01,
+                    max=1.0,
+                    step=0.01,
+                    tooltip=DENOISE_TIP,
+                    optional=True,
+                    advanced=True,
                 ),
                 *scale_inputs(),
                 io.Sampler.Input(
@@ -160,7 +172,7 @@ class MOVAJointSampler(io.ComfyNode):
             check_sigmas(sigmas)
         check_run(latent, [*positive, *negative], model_high.model.mova_config)
         if model_low is None:
-            notice.show("No low-noise expert is connected: the high-noise expert does all steps.")
+            notice.show(ALONE)
         if noise is None:
             noise = comfy.sample.prepare_noise(latent["samples"], seed, latent.get("batch_index"))
         else:
@@ -174,8 +186,12 @@ class MOVAJointSampler(io.ComfyNode):
         keeper = kept_runs.keeper_of(said, len(sigmas) - 1)
         done = kept_runs.run_to_go_on_with(keeper) if resume else None
         if done is not None and done.finished:
+            notice.show_line("Nothing was left to do of this run.")
             made = {**latent, "samples": AudioVideoLatent([done.latents["video"], done.latents["audio"]])}
         else:
-            made = sample(stages, positive, negative, latent, noise, seed, guidance, sampler, settings, keeper, done)
+            memory = memory_line(model_high, latent_parts(latent))
+            line = RunLine(len(sigmas) - 1, guidance, memory, 0 if done is None else done.step)
+            given_all = (positive, negative, latent, noise, seed, guidance, sampler, settings, keeper, done)
+            made = sample(stages, *given_all, told=line.step)
         kept_runs.keep_finished(keeper, made, prompt)
         return io.NodeOutput(made)

@@ -31,7 +31,14 @@ def guidance_inputs() -> list:
     return [
         io.Float.Input("bridge_cfg", default=1.0, min=0.0, max=100.0, step=0.1, tooltip=BRIDGE_CFG_TIP, optional=True),
         io.Float.Input(
-            "audio_cfg", default=SAME_AS_CFG, min=-1.0, max=100.0, step=0.1, tooltip=AUDIO_CFG_TIP, optional=True
+            "audio_cfg",
+            default=SAME_AS_CFG,
+            min=-1.0,
+            max=100.0,
+            step=0.1,
+            tooltip=AUDIO_CFG_TIP,
+            optional=True,
+            advanced=True,
         ),
     ]
 

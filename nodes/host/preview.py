@@ -50,8 +50,8 @@ class Previews:
         self.previewer = self.colours
 
 
-def callbacks(model: Any, steps: list[int]) -> list[Callback]:
-    """One callback for each stage, that together fill one progress bar.
+def callbacks(model: Any, steps: list[int], told: Callable[[int], None]) -> list[Callback]:
+    """One callback for each stage, that together fill one progress bar; `told` hears how many steps are done.
 
     The preview moves through the clip: it shows a later frame at each step.
     """
@@ -64,6 +64,7 @@ def callbacks(model: Any, steps: list[int]) -> list[Callback]:
         step = min(step, total - 1)  # some samplers report the end as a step of its own
         frame = step * video.shape[2] // total
         bar.update_absolute(step + 1, total, previews.picture(video[:1, :, frame : frame + 1]))
+        told(step + 1)
 
     shown = harmless(report, "A preview of MOVA Joint Sampler")
     return [after(shown, sum(steps[:stage])) for stage in range(len(steps))]

@@ -1,6 +1,7 @@
 """Sampling with both experts: the host's samplers, handed from one model to the other in the middle."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,13 +86,17 @@ def sample(
     settings: Settings,
     keep: Keep = no_keeping,
     done: Run | None = None,
+    told: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """Denoise an audio-video LATENT. `keep` is told what the sampler holds behind a step, `done` has been told so."""
+    """Denoise an audio-video LATENT. `keep` is told what the sampler holds behind a step, `done` has been told so.
+
+    `told` hears how many steps are done.
+    """
     if not isinstance(sampler, comfy.samplers.KSAMPLER):
         raise MovaError("This sampler cannot be handed from one expert to the other; take one of KSampler Select.")
     parts, masks = latent_parts(latent), nested_masks(latent)
     check_given_noise(noise, latent["samples"])
-    reports = callbacks(stages[0].model, [len(stage.sigmas) - 1 for stage in stages])
+    reports = callbacks(stages[0].model, [len(stage.sigmas) - 1 for stage in stages], told)
     handover = Handover(sampler, keep, None if done is None else done.latents[PACKED])
     result, start = latent["samples"], 0
     for stage, report in zip(stages, reports, strict=True):

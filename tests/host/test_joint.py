@@ -1,6 +1,7 @@
 """MOVA Joint Sampler on the golden models, against the published outputs, our own loop, and the core samplers."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -135,7 +136,8 @@ def test_other_changes_of_cfg_are_said_to_have_no_effect_where_they_have_none(se
         "With bridge_cfg or audio_cfg, what is plugged into the model to change its cfg has no effect, unless it works "
         "on the result of guidance."
     )
-    assert result.notices == ([(node, text)] if said else [])
+    assert {number for number, told in result.notices if text in told} == ({node} if said else set())
+    assert (text in result.notices[-1][1]) == said  # it stays while the line of the run changes
 
 
 def test_given_sigmas_take_the_place_of_the_steps(server, files):
@@ -237,11 +239,30 @@ def test_without_a_low_noise_expert_it_works_and_says_so_on_the_node(server, fil
     graph.save(ref(node))
     result = ran(server, graph)
     text = "No low-noise expert is connected: the high-noise expert does all steps."
-    assert result.notices == [(node, text)]
+    assert {number for number, told in result.notices if text in told} == {node}
+    assert text in result.notices[-1][1] and result.outputs[node]["mova_notice"] == [result.notices[-1][1]]
     assert f"[MOVA] {text}" in server.log.read_text()
     graph.nodes[node]["inputs"]["model_low"] = low
     result = server.run(graph.nodes)
-    assert result.error is None and result.notices == []
+    assert result.error is None and not [told for _, told in result.notices if text in told]
+    assert text not in result.outputs[node]["mova_notice"][0]
+
+
+def test_the_sampler_says_how_much_a_run_is_and_how_long_it_still_takes(server, files):
+    graph = Graph()
+    given, high, low = both(graph)
+    node = graph.joint(high, given, model_low=low, steps=4, bridge_cfg=3.0)
+    graph.save(ref(node))
+    result = ran(server, graph)
+    first, *steps, last = [told for number, told in result.notices if number == node]
+    size = r"12 evaluations; \d+\.\d GiB for the clip, \d+\.\d GiB free"
+    assert re.fullmatch(f"4 steps, {size}", first)
+    assert len(steps) == 3
+    for done, told in enumerate(steps, 1):
+        assert re.fullmatch(rf"Step {done} of 4, about \d+:\d\d left; {size}", told), told
+    assert re.fullmatch(rf"4 steps in \d+:\d\d; {size}", last)
+    again = server.run(graph.nodes)  # from the cache, as in a new tab
+    assert node not in dict(again.notices) and again.outputs[node]["mova_notice"] == [last]
 
 
 def test_a_run_that_nobody_watches_needs_no_notice(server, files):
