@@ -21,6 +21,7 @@ def load() -> list[type]:
         lora,
         options,
         sampling,
+        size,
         text,
         video,
     )
@@ -42,6 +43,7 @@ def load() -> list[type]:
         text.MOVATextEncode,
         conditioning_files.MOVASaveConditioning,
         conditioning_files.MOVALoadConditioning,
+        size.MOVASize,
         conditioning.MOVAConditioning,
         sampling.MOVAScheduler,
         sampling.MOVAGuider,

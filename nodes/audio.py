@@ -50,7 +50,7 @@ class MOVAAudioDecode(io.ComfyNode):
             display_name="MOVA Audio Decode",
             category="MOVA",
             description="The sound of an audio latent, or of the audio in an audio-video latent.",
-            search_aliases=["latent to audio"],
+            search_aliases=["latent to audio", "sound"],
             inputs=[
                 io.Latent.Input("samples", tooltip="Audio or audio-video."),
                 io.Vae.Input("audio_vae", tooltip="From MOVA Audio VAE Loader."),
@@ -77,7 +77,7 @@ class MOVAAudioEncode(io.ComfyNode):
             display_name="MOVA Audio Encode",
             category="MOVA",
             description="Sound as an audio latent, resampled, mixed to mono, and cut or padded to the clip's length.",
-            search_aliases=["audio to latent"],
+            search_aliases=["audio to latent", "lip sync", "talking", "video for a sound"],
             inputs=[
                 io.Audio.Input("audio", tooltip="Any sound; to begin later in it, use Trim Audio Duration before."),
                 io.Vae.Input("audio_vae", tooltip="From MOVA Audio VAE Loader."),

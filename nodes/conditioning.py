@@ -23,6 +23,11 @@ from .host.checks import check_clip_size, check_images, check_video_vae, size_fa
 from .host.latent_format import AUDIO_CHANNELS, VIDEO_CHANNELS, AudioVideoLatent
 from .inputs import fps_input, length_input, side_input
 
+WHITE = (
+    "No picture: a white first frame stands in. If the clip stays one flat colour, set text_only_frame to none, or "
+    "give a picture."
+)
+
 
 def to_picture(images: Tensor) -> Image.Image:
     """The first of the host's IMAGE [B, H, W, C] in 0..1 as a picture."""
@@ -40,7 +45,13 @@ class MOVAConditioning(io.ComfyNode):
             display_name="MOVA Conditioning",
             category="MOVA",
             description="Size, length, frame rate and pictures of the clip; also an empty audio-video latent for it.",
-            search_aliases=["mova image to video", "mova empty latent", "first frame", "last frame"],
+            search_aliases=[
+                "mova image to video",
+                "mova empty latent",
+                "first frame",
+                "last frame",
+                "video with sound",
+            ],
             inputs=[
                 io.Conditioning.Input("positive", tooltip="From MOVA Text Encode or MOVA Load Conditioning."),
                 io.Conditioning.Input("negative", tooltip="From MOVA Text Encode or MOVA Load Conditioning."),
@@ -50,7 +61,12 @@ class MOVAConditioning(io.ComfyNode):
                 length_input("Frames, 4 k + 1: 193 are 8 seconds at 24 a second."),
                 fps_input("Frames a second; trained at 24. Use the same in MOVA Combine Video."),
                 io.Int.Input(
-                    "batch_size", default=1, min=1, max=64, tooltip="Clips made at once; memory grows with each."
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="Clips made at once; memory grows with each.",
+                    advanced=True,
                 ),
                 io.Image.Input("start_image", optional=True, tooltip="The first frame; cropped to the clip's aspect."),
                 io.Image.Input("end_image", optional=True, tooltip="The last frame; cropped to the clip's aspect."),
@@ -103,6 +119,8 @@ class MOVAConditioning(io.ComfyNode):
                 notices.append(text)
             if len(images) > 1:
                 notices.append(f"Of the {len(images)} pictures in {slot} only the first is used.")
+        if start_image is None and end_image is None and text_only_frame == TEXT_ONLY_FRAMES[0]:
+            notices.append(WHITE)
         if notices:
             notice.show("\n".join(notices))
         pictures = [None if images is None else to_picture(images) for images in (start_image, end_image)]

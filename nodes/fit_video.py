@@ -24,7 +24,7 @@ class MOVAFitVideo(io.ComfyNode):
             category="MOVA",
             description="A stretch of a video as frames and sound that MOVA takes, whatever its length, rate and size. "
             "Only what is used is decoded.",
-            search_aliases=["load video frames", "trim video", "resize video", "get video components"],
+            search_aliases=["load video frames", "trim video", "resize video", "foley", "dub"],
             inputs=[
                 io.Video.Input("video", tooltip="From Load Video, also trimmed."),
                 io.Float.Input(
@@ -50,6 +50,7 @@ class MOVAFitVideo(io.ComfyNode):
                 io.Float.Output(display_name="fps"),
                 io.Int.Output(display_name="width"),
                 io.Int.Output(display_name="height"),
+                io.Float.Output(display_name="start"),
             ],
         )
 
@@ -61,4 +62,4 @@ class MOVAFitVideo(io.ComfyNode):
         notice.show("\n".join(stretch.notices))
         count, height, width = stretch.frames.shape[:3]
         audio = {"waveform": stretch.waveform[None], "sample_rate": stretch.sample_rate}
-        return io.NodeOutput(stretch.frames, audio, count, stretch.fps, width, height)
+        return io.NodeOutput(stretch.frames, audio, count, stretch.fps, width, height, start)

@@ -49,7 +49,7 @@ class MOVACombineLatent(io.ComfyNode):
             display_name="MOVA Combine Latent",
             category="MOVA",
             description="One audio-video latent. Keep one of the two to make sound for a video, or video for a sound.",
-            search_aliases=["join audio video latent", "foley", "video to audio", "audio to video"],
+            search_aliases=["join audio video latent", "foley", "dub", "lip sync", "video to audio", "audio to video"],
             inputs=[
                 io.Latent.Input("video", tooltip="A video latent, or the video of an audio-video latent."),
                 io.Latent.Input("audio", tooltip="An audio latent, or the audio of an audio-video latent."),

@@ -141,7 +141,7 @@ class MOVAModelLoader(io.ComfyNode):
             display_name="MOVA Model Loader",
             category="MOVA",
             description="Both experts, from single files or a released MOVA folder in models/diffusion_models.",
-            search_aliases=["load mova", "unet loader mova", "checkpoint"],
+            search_aliases=["load mova", "unet loader mova", "checkpoint", "video with sound"],
             inputs=[
                 io.Combo.Input(
                     "high_noise",

@@ -1,6 +1,7 @@
 """The prompt: cleaned as the published code does, and encoded by the host's text encoder."""
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from comfy_api.latest import io
 
@@ -8,6 +9,8 @@ from ..mova.model.text import NEGATIVE_PROMPT, TOKENS, clean, cut_notice
 from .host import finite, notice
 from .host.checks import check_clip
 
+# The last one of each text encoder, which the next prompt comes with again; it goes when the encoder does.
+NEGATIVES: WeakKeyDictionary[Any, tuple[str, list]] = WeakKeyDictionary()
 ENCODER, PAD = "umt5xxl", 0  # what the host calls UMT5's tokens, and the one it fills up with
 
 
@@ -25,6 +28,15 @@ def cut(tokens: dict[str, Any]) -> tuple[dict[str, Any], int]:
     return tokens, count
 
 
+def encode_negative(clip: Any, text: str, tokens: dict[str, Any]) -> list:
+    """What the text encoder makes of the negative prompt: of a text that it had before, what it made then."""
+    before, made = NEGATIVES.get(clip, (None, []))
+    if before != text:
+        made = clip.encode_from_tokens_scheduled(tokens)
+        NEGATIVES[clip] = text, made
+    return [[features, {**entries}] for features, entries in made]
+
+
 class MOVATextEncode(io.ComfyNode):
     """Both prompts in one node."""
 
@@ -35,7 +47,7 @@ class MOVATextEncode(io.ComfyNode):
             display_name="MOVA Text Encode",
             category="MOVA",
             description="Encodes the prompt and the negative prompt with UMT5 (CLIP of type wan).",
-            search_aliases=["mova prompt", "clip text encode"],
+            search_aliases=["mova prompt", "clip text encode", "speech", "talking"],
             inputs=[
                 io.Clip.Input("clip", tooltip="umt5_xxl, loaded with the type wan."),
                 io.String.Input(
@@ -70,7 +82,7 @@ class MOVATextEncode(io.ComfyNode):
                 notices.append(told)
         if notices:
             notice.show("\n".join(notices))
-        made = [clip.encode_from_tokens_scheduled(tokens) for tokens in texts]
+        made = [clip.encode_from_tokens_scheduled(texts[0]), encode_negative(clip, negative_prompt, texts[1])]
         for conditioning, what in zip(made, ("prompt", "negative prompt"), strict=True):
             remedy = "start ComfyUI with --bf16-text-enc or --fp32-text-enc, or load another file of umt5_xxl"
             for features, _ in conditioning:

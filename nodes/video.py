@@ -40,7 +40,7 @@ class MOVACombineVideo(io.ComfyNode):
             category="MOVA",
             description="Frames and sound as a video, made to fit what MP4 can hold. The sound is cut or padded to the "
             "exact length of the frames.",
-            search_aliases=["create video with audio", "mux"],
+            search_aliases=["create video with audio", "video with sound", "add sound", "mux"],
             inputs=[
                 io.Image.Input("images", tooltip="Frames, from VAE Decode."),
                 fps_input("Frames a second, as in MOVA Conditioning: 24."),

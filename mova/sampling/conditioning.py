@@ -88,6 +88,13 @@ def crop_and_resize(image: Image.Image, width: int, height: int) -> Image.Image:
     return image.crop(box).resize((width, height), Image.Resampling.BICUBIC)
 
 
+def size_of_shape(width: int, height: int, pixels: int) -> tuple[int, int]:
+    """Width and height, multiples of 16, of about so many pixels, in the shape of something `width` x `height`."""
+    sides = (pixels * width / height) ** 0.5, (pixels * height / width) ** 0.5
+    across, down = (max(GRID, round(side / GRID) * GRID) for side in sides)
+    return across, down
+
+
 def crop_notice(picture_width: int, picture_height: int, what: str, width: int, height: int) -> str | None:
     """What to tell if the clip's shape cuts much of a picture away, with a size of the picture's own shape.
 
@@ -98,10 +105,7 @@ def crop_notice(picture_width: int, picture_height: int, what: str, width: int, 
     if cropped < MUCH_CROPPED:
         return None
     # As many pixels as the clip has, so that memory and time stay as they are.
-    fitting = [
-        max(GRID, round((width * height * ratio) ** 0.5 / GRID) * GRID)
-        for ratio in (picture_width / picture_height, picture_height / picture_width)
-    ]
+    fitting = size_of_shape(picture_width, picture_height, width * height)
     # Short, since a node shows but two lines.
     return (
         f"{cropped:.0%} of the {what} picture ({picture_width} x {picture_height}) is cropped away; for all of it take "

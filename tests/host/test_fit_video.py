@@ -39,7 +39,7 @@ for size in (64, 96), (62, 50):
     kinds["bytes trimmed"] = kinds["bytes"].as_trimmed(1.0, 1.0)
     for name, video in kinds.items():
         theirs = video.get_components()
-        images, audio, length, fps, width, height = fit(video)
+        images, audio, length, fps, width, height, _ = fit(video)
         assert length == len(images) == (len(theirs.images) - 1) // 4 * 4 + 1, (name, length, len(theirs.images))
         assert (height, width) == images.shape[1:3] == theirs.images.shape[1:3] and fps == 24, name
         assert float((images - theirs.images[:length]).abs().max()) < 6 / 255, (name, size)

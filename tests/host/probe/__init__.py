@@ -10,7 +10,7 @@ from .broken import NanAt, NanClip, NanSampler, NanText, NanVAE
 from .given import FrameRate, Given, GivenLatent, Images, Nothing, Text
 from .model import About, Forward, Patch
 from .saving import Resample, Save, SaveAudio, SaveConditioning, Sigmas
-from .stand_ins import Anything, Clip, HunyuanVAE, Tokenizer, WanVAE
+from .stand_ins import Anything, Clip, CountingClip, HunyuanVAE, Size, Tokenizer, WanVAE
 from .trouble import OneStepMore, StopAt, Trouble
 
 load_models_gpu = comfy.model_management.load_models_gpu
@@ -41,6 +41,8 @@ NODES = (
     FrameRate,
     Nothing,
     Clip,
+    CountingClip,
+    Size,
     Tokenizer,
     WanVAE,
     HunyuanVAE,

@@ -36,6 +36,36 @@ class Clip(Node):
         return (FakeClip(),)
 
 
+class CountedClip(FakeClip):
+    """How many texts it has encoded stands beside each."""
+
+    encoded = 0
+
+    def encode_from_tokens_scheduled(self, tokens):
+        self.encoded += 1
+        ((features, entries),) = super().encode_from_tokens_scheduled(tokens)
+        return [[features, {**entries, "encoded": self.encoded}]]
+
+
+class CountingClip(Clip):
+    def run(self):
+        return (CountedClip(),)
+
+
+class Size(Node):
+    """As MOVA Size, of a clip of 9 frames of 48 x 32."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    RETURN_TYPES = ("INT", "INT", "INT", "FLOAT")
+    RETURN_NAMES = ("width", "height", "length", "fps")
+
+    def run(self):
+        return (48, 32, 9, 24.0)
+
+
 class TokenizerClip:
     """The host's own UMT5 tokenizer, with a small vocabulary; in place of features, what would be encoded."""
 
