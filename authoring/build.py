@@ -1,7 +1,7 @@
 """Write the files of all workflows: python -m authoring.build, in the repository's root.
 
 Of each, in workflows/: NAME.json (what people open on the canvas), NAME.jpg (its picture among ComfyUI's templates),
-and api/NAME.json (what programs post). What is in them stands in pages.py.
+and api/NAME.json (what programs post); the first two in Chinese, too. What is in them stands in pages.py.
 """
 
 import argparse
@@ -9,22 +9,23 @@ import json
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .canvas import Page
 from .pages import WORKFLOWS
 from .to_api import to_api
+from .zh import ENGLISH, in_chinese
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "workflows"
 
 
-def canvas_form(describe: Callable[[Page], None], definitions: dict[str, Any]) -> dict[str, Any]:
-    """A workflow as ComfyUI opens it. `definitions` is what /object_info answers."""
-    page = Page(describe.__name__, definitions)
-    describe(page)
+def canvas_form(name: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    """A workflow as ComfyUI opens it, by its file's name. `definitions` is what /object_info answers."""
+    english = ENGLISH.get(name, name)
+    page = Page(name, definitions, str if name in WORKFLOWS else in_chinese)
+    WORKFLOWS[english](page)
     return page.to_json()
 
 
@@ -62,10 +63,11 @@ def main() -> None:
     from .card import draw
 
     definitions = definitions_at(url) if url else definitions_of_an_own_server()
-    for describe in WORKFLOWS:
-        name, canvas = describe.__name__, canvas_form(describe, definitions)
+    for name in (*WORKFLOWS, *ENGLISH):
+        canvas = canvas_form(name, definitions)
         write(FOLDER / f"{name}.json", canvas)
-        write(FOLDER / "api" / f"{name}.json", to_api(canvas, definitions))
+        if name in WORKFLOWS:
+            write(FOLDER / "api" / f"{name}.json", to_api(canvas, definitions))
         draw(name).save(FOLDER / f"{name}.jpg", quality=85, optimize=True)
         print(name)
 

@@ -1,32 +1,31 @@
 """A page of ComfyUI's canvas being written: columns of groups, in each group the nodes from top to bottom.
 
 Heights are those of ComfyUI's "Nodes 2.0", whose widgets and notes are higher than the canvas's own. As ComfyUI opens
-a page it fits it into three quarters of the window, and below a scale of 0.57 it draws no text: to be read at once in
-a window of 1920 x 1080, a page is at most 2520 wide and 1430 high.
+a template it fits all nodes into three quarters of the window, and below a scale of 0.57 it draws no text: to be read
+at once in a window of 1366 x 768, the nodes take at most 1770 in width and 985 in height.
 """
 
 import math
 import re
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .to_api import Input, inputs_of
 
-GAP, PADDING, TITLE, GROUP_TITLE = 40, 20, 30, 50  # pixels; a node's title stands above its position
-SLOT, WIDGET, TEXT = 24, 28, 110  # heights of a socket, a widget, a multiline text
-EDGE, BADGE = 28, 32  # heights of what is around them, and of the name of a pack below them
-LINE, LETTER, NOTE = 20, 7, 88  # of a note: height of a line, width of a letter, least height
+GAP, PADDING, SPACE, TITLE, GROUP_TITLE = 20, 10, 12, 30, 36  # pixels; a node's title stands above its position
+SLOT, WIDGET, TEXT = 20, 24, 90  # heights of a socket, a widget, a multiline text
+EDGE, FOOT = 26, 24  # heights of what is around them; of a line with the name of the pack, or a button
+LINE, ROW, PARAGRAPH, LETTER = 18, 26, 10, 6.6  # of a note: heights of a line, a row, a gap; width of a letter
+NOTE_COLOUR, NOTE_BACK = "#2f3a45", "#1f272f"
+NOTICE = 60
 # What a node shows below its widgets: pictures, players, previews of samplers, notices.
-PREVIEW = {"LoadImage": 220, "LoadVideo": 270, "LoadAudio": 60, "SaveVideo": 280, "PreviewAny": 160}
-PREVIEW |= {
-    "MOVAJointSampler": 120,
-    "SamplerCustomAdvanced": 160,
-    "MOVAConditioning": 20,
-    "MOVALoraLoader": 20,
-    "MOVAFitVideo": 40,
-}
+PREVIEW = {"LoadImage": 210, "LoadVideo": 208, "LoadAudio": 60, "SaveVideo": 280, "PreviewAny": 160}
+PREVIEW |= {"MOVAJointSampler": 190 + NOTICE, "SamplerCustomAdvanced": 190}
+PREVIEW |= dict.fromkeys(("MOVAConditioning", "MOVALoraLoader", "MOVAFitVideo", "MOVASize"), NOTICE)
+MORE_OUTPUTS = {"SaveVideo": 1, "LoadImage": 2}  # rows that other versions of ComfyUI have
 COLOURS = ["#3f789e", "#88714a", "#5a7a4e", "#8a4f6b", "#6a5a8c", "#4f7f80"]
 CORE_VERSION = "0.20.1"  # the oldest that has all of these nodes
 PROJECT = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
@@ -39,47 +38,64 @@ class Output(NamedTuple):
     node: dict[str, Any]
     slot: int
 
+    @property
+    def kind(self) -> str:
+        return self.node["outputs"][self.slot]["type"]
+
 
 @dataclass
 class Page:
-    """A workflow in canvas form. `definitions` is what a ComfyUI answers at /object_info."""
+    """A workflow in canvas form. `definitions` is what a ComfyUI answers at /object_info; `say` puts English texts
+    into the page's language."""
 
     name: str
     definitions: dict[str, Any]
+    say: Callable[[str], str] = str
     nodes: list[dict[str, Any]] = field(default_factory=list)
     links: list[list[Any]] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
-    width: int = 0  # of the nodes in the group that is being filled
+    subgraphs: list[dict[str, Any]] = field(default_factory=list)
+    left: int = 0  # edge, width of the nodes, and height that is taken, in the column that is being filled
+    width: int = 340
+    used: int = 0
 
-    def group(self, title: str, width: int = 380, below: bool = False) -> None:
+    def group(self, title: str, width: int = 340, below: bool = False) -> None:
         """Begin the next group, to the right of the last or below it; what is added goes into it.
 
         Below, it has the width of the last.
         """
-        x, y, taken, used = self.groups[-1]["bounding"] if self.groups else (-GAP, 0, 0, 0)
-        colour = COLOURS[len(self.groups) % len(COLOURS)]
+        x, y, taken, high = self.groups[-1]["bounding"] if self.groups else (-GAP, 0, 0, 0)
         if below:
-            width, bounding = self.width, [x, y + used + GAP, taken, GROUP_TITLE]
+            width, bounding = self.width, [x, y + high + GAP, taken, GROUP_TITLE]
         else:
             bounding = [x + taken + GAP, 0, width + 2 * PADDING, GROUP_TITLE]
         number = len(self.groups) + 1
+        colour = COLOURS[len(self.groups) % len(COLOURS)]
         self.groups.append(
-            {"id": number, "title": title, "bounding": bounding, "color": colour, "font_size": 24, "flags": {}}
+            {"id": number, "title": self.say(title), "bounding": bounding, "color": colour, "font_size": 24}
+            | {"flags": {}}
         )
-        self.width = width
+        self.left, self.width, self.used = bounding[0] + PADDING, width, GROUP_TITLE
+
+    def beside(self, width: int) -> None:
+        """Go on in another column of the same group."""
+        group = self.groups[-1]["bounding"]
+        self.left, self.width, self.used = self.left + self.width + 2 * GAP, width, GROUP_TITLE
+        group[2] += width + 2 * GAP
 
     def note(self, title: str, text: str) -> None:
-        """A note in Markdown, as high as its text needs."""
-        lines = sum(self.lines(shown(line)) for line in text.split("\n"))
-        node = self.place("MarkdownNote", title, max(NOTE, 60 + lines * LINE), {})
-        node.update(widgets_values=[text], color="#432", bgcolor="#653")
+        """A note in Markdown, in the page's language already; as high as its text needs."""
+        node = self.place("MarkdownNote", title, 36 + sum(map(self.height_of, text.split("\n"))), {})
+        node.update(widgets_values=[text], color=NOTE_COLOUR, bgcolor=NOTE_BACK)
 
-    def lines(self, line: str) -> int:
-        """How many lines a line of Markdown takes: items of lists are indented, headings higher."""
+    def height_of(self, line: str) -> int:
+        """How high a line of Markdown is: items of lists are indented, rows of tables have rules."""
+        if line.startswith("|"):
+            return 0 if line.startswith("| ---") else ROW
         item = line.startswith("- ") or line[:1].isdigit()
-        letters = self.width / LETTER - 6 * item
-        code = sum(map(len, line.split("`")[1::2]))  # of wider letters, and in long words, which break lines early
-        return max(1, math.ceil((len(line) + code // 2) / letters)) + line.startswith("#")
+        letters = sum(1 + (ord(letter) > 0x2E80) for letter in shown(line))  # Chinese ones are twice as wide
+        lines = max(1, math.ceil(letters / (self.width / LETTER - 6 * item)))
+        return lines * LINE if line else PARAGRAPH
 
     def add(
         self, kind: str, title: str | None = None, download: dict[str, str] | None = None, **values: Any
@@ -95,21 +111,12 @@ class Page:
         lacking = needed - set(values)
         if unknown or lacking:
             raise ValueError(f"{self.name}: {kind} has no input {unknown or '-'}, and lacks {lacking or '-'}")
-        rows = max(sum(not i.is_widget for i in inputs), len(definition["output"]))
-        mine = kind.startswith("MOVA")
-        if not mine:
-            rows += rows % 2  # so that one output more, in another version of ComfyUI, moves nothing
-        height = (
-            EDGE
-            + BADGE * mine
-            + rows * SLOT
-            + sum(TEXT if i.options.get("multiline") else WIDGET for i in inputs if i.is_widget)
+        node = self.place(
+            kind, title, height_of_node(kind, definition, inputs), {"models": [download]} if download else {}
         )
-        height += PREVIEW.get(kind, 0) + WIDGET * any(i.values > 1 for i in inputs)
-        node = self.place(kind, title, height, {"models": [download]} if download else {})
         node["outputs"] = [
-            {"name": name, "type": kind, "links": []}
-            for kind, name in zip(definition["output"], definition["output_name"], strict=True)
+            {"name": name, "type": made, "links": []}
+            for made, name in zip(definition["output"], definition["output_name"], strict=True)
         ]
         for i in inputs:
             slot: dict[str, Any] = {"name": i.name, "type": i.type, "link": None}
@@ -125,8 +132,14 @@ class Page:
         return [Output(node, slot) for slot in range(len(node["outputs"]))]
 
     def place(self, kind: str, title: str | None, height: int, extra: dict[str, Any]) -> dict[str, Any]:
-        """A node without its slots, below the last one of the group."""
-        x, y, _, used = self.groups[-1]["bounding"]
+        """A node without its slots, below the last one of the group; where there are no groups, beside the last."""
+        if self.groups:
+            group = self.groups[-1]["bounding"]
+            place = [self.left, group[1] + self.used + TITLE]
+            self.used += TITLE + height + SPACE
+            group[3] = max(group[3], self.used)
+        else:
+            place = [len(self.nodes) * (self.width + 60), TITLE]
         properties: dict[str, Any] = {}
         if kind in self.definitions:
             mine = kind.startswith("MOVA")
@@ -135,7 +148,7 @@ class Page:
         node: dict[str, Any] = {
             "id": len(self.nodes) + 1,
             "type": kind,
-            "pos": [x + PADDING, y + used + TITLE],
+            "pos": place,
             "size": [self.width, height],
             "flags": {},
             "order": len(self.nodes),  # outputs are given to nodes that come after them
@@ -146,12 +159,12 @@ class Page:
             "widgets_values": [],
         }
         if title:
-            node["title"] = title
-        self.groups[-1]["bounding"][3] += TITLE + height + PADDING
+            node["title"] = self.say(title)
         self.nodes.append(node)
         return node
 
     def link(self, output: Output, node: dict[str, Any], slot: dict[str, Any]) -> None:
+        """From an output to a slot that is the node's last."""
         number, origin = len(self.links) + 1, output.node["outputs"][output.slot]
         origin["links"].append(number)
         slot["link"] = number
@@ -168,10 +181,25 @@ class Page:
             "nodes": self.nodes,
             "links": self.links,
             "groups": self.groups,
+            **({"definitions": {"subgraphs": self.subgraphs}} if self.subgraphs else {}),
             "config": {},
-            "extra": {"ds": {"scale": 0.55, "offset": [60, 120]}},
+            "extra": {"ds": {"scale": 0.57, "offset": [60, 120]}},
             "version": 0.4,
         }
+
+
+def height_of_node(kind: str, definition: dict[str, Any], inputs: Sequence[Input]) -> int:
+    """With what it shows below its widgets. Nodes 2.0 folds away what is advanced, and has a line at the lower edge."""
+    widgets = [
+        (TEXT if i.options.get("multiline") else WIDGET, i.options.get("advanced")) for i in inputs if i.is_widget
+    ]
+    rows = max(sum(not i.is_widget for i in inputs), len(definition["output"]), MORE_OUTPUTS.get(kind, 0))
+    foot = FOOT * (kind.startswith("MOVA") or any(advanced for _, advanced in widgets))
+    every = sum(high for high, _ in widgets) + WIDGET * any(
+        i.values > 1 for i in inputs
+    )  # a button or a seed's control
+    plain = sum(high for high, advanced in widgets if not advanced) + WIDGET * any(i.values > 1 for i in inputs)
+    return EDGE + rows * SLOT + max(every, plain + foot) + PREVIEW.get(kind, 0)
 
 
 def widget_entries(i: Input, values: dict[str, Any]) -> list[Any]:

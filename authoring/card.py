@@ -2,30 +2,40 @@
 
 from PIL import Image, ImageDraw, ImageFont
 
+from .zh import ENGLISH, TITLES
+
 SIDE = 512
 BACK, FRONT, BOX, ACCENT = "#1d2430", "#f2f4f8", "#2f3b4d", "#f0a43a"
 ICON = 104  # width and height of an icon
 
 # Title; what goes in; what stands below the model; what comes out.
 CARDS = {
-    "image_to_video_and_sound": ("Image to\nvideo + sound", ["picture", "text"], "", ["film", "sound"]),
-    "text_to_video_and_sound": ("Text to\nvideo + sound", ["text"], "", ["film", "sound"]),
-    "first_and_last_frame": ("First and\nlast frame", ["picture", "picture", "text"], "", ["film", "sound"]),
-    "low_memory": ("Low\nmemory", ["picture", "text"], "fp8, tiles", ["film", "sound"]),
-    "lora": ("With\na LoRA", ["picture", "text"], "+ LoRA", ["film", "sound"]),
-    "sound_for_a_video": ("Sound for\na video", ["film", "text"], "", ["sound"]),
-    "video_for_a_sound": ("Video for\na sound", ["sound", "picture", "text"], "", ["film"]),
-    "advanced": ("Advanced:\ntwo samplers", ["picture", "text"], "high | low", ["film", "sound"]),
+    "mova_1_image_to_video_with_sound": ("Image to\nvideo + sound", ["picture", "text"], "", ["film", "sound"]),
+    "mova_2_text_to_video_with_sound": ("Text to\nvideo + sound", ["text"], "", ["film", "sound"]),
+    "mova_3_first_and_last_frame_with_sound": (
+        "First and\nlast frame",
+        ["picture", "picture", "text"],
+        "",
+        ["film", "sound"],
+    ),
+    "mova_4_foley_sound_for_a_video": ("Foley: sound\nfor a video", ["film", "text"], "", ["sound"]),
+    "mova_5_talking_video_for_a_sound": ("Talking: video\nfor a sound", ["sound", "picture", "text"], "", ["film"]),
+    "mova_6_low_memory": ("Low\nmemory", ["picture", "text"], "fp8, tiles", ["film", "sound"]),
+    "mova_7_lora": ("With\na LoRA", ["picture", "text"], "+ LoRA", ["film", "sound"]),
+    "mova_8_advanced_two_samplers": ("Advanced:\ntwo samplers", ["picture", "text"], "high | low", ["film", "sound"]),
 }
 
 
 def draw(name: str) -> Image.Image:
-    """The card of a workflow, 512 x 512."""
+    """The card of a workflow, 512 x 512; its upper left corner is free, where ComfyUI's page writes the pack's name."""
+    chinese = name not in CARDS
+    name = ENGLISH.get(name, name)
     title, given, below, made = CARDS[name]
+    title = TITLES[name] if chinese else title
     card = Image.new("RGB", (SIDE, SIDE), BACK)
     pen = ImageDraw.Draw(card)
-    pen.multiline_text((SIDE / 2, 30), title, FRONT, font(58), "ma", align="center", spacing=8)
-    middle = 340
+    pen.multiline_text((SIDE / 2, 80), title, FRONT, font(46, chinese), "ma", align="center", spacing=8)
+    middle = 352
     column(pen, 24, middle, given)
     column(pen, SIDE - 24 - ICON, middle, made)
     pen.rounded_rectangle((186, middle - 60, 326, middle + 60), 16, ACCENT)
@@ -37,8 +47,9 @@ def draw(name: str) -> Image.Image:
     return card
 
 
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+def font(size: int, chinese: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Raises OSError where there is no font with Chinese letters (Debian: fonts-noto-cjk)."""
+    return ImageFont.truetype("NotoSansCJK-Regular.ttc", size, index=2) if chinese else ImageFont.load_default(size)
 
 
 def column(pen: ImageDraw.ImageDraw, x: int, middle: int, icons: list[str]) -> None:

@@ -1,93 +1,109 @@
 """Workflows that keep what is given: sound for a video, a video for a sound."""
 
-from .canvas import Page
+from .canvas import Output, Page
+from .fold import fold
 from .steps import (
-    CROPPED,
-    about,
+    LAST,
+    SAMPLER,
+    SECOND,
+    SIZE,
+    UPRIGHT,
+    Size,
+    choose_size,
     condition,
-    decode_video,
     encode_text,
-    frame_rate,
-    load_clip,
     load_image,
     load_models,
     sample,
     save,
+    start,
 )
+from .times import DRAFT
+
+
+def keep_video(page: Page, latent: Output, images: Output, vae: Output) -> dict[str, Output]:
+    """Folded: the given frames as the video of a latent, which the sampler keeps."""
+    (kept,) = page.add("VAEEncode", pixels=images, vae=vae)
+    return {"latent": page.add("MOVACombineLatent", video=kept, audio=latent, keep_video=True)[0]}
+
+
+def keep_sound(
+    page: Page, latent: Output, audio: Output, audio_vae: Output, length: Output, fps: Output
+) -> dict[str, Output]:
+    """Folded: the given sound as the audio of a latent, which the sampler keeps."""
+    (kept,) = page.add("MOVAAudioEncode", audio=audio, audio_vae=audio_vae, length=length, fps=fps)
+    return {"latent": page.add("MOVACombineLatent", video=latent, audio=kept, keep_audio=True)[0]}
+
+
+def video_with_sound(page: Page, latent: Output, vae: Output, audio: Output, fps: Output) -> dict[str, Output]:
+    """Folded: the video that was made, and the given sound as it was."""
+    video, _ = page.add("MOVASeparateLatent", latent=latent)
+    (images,) = page.add("VAEDecode", samples=video, vae=vae)
+    return {"video": page.add("MOVACombineVideo", images=images, audio=audio, fps=fps)[0]}
+
+
+def sound_onto_video(
+    page: Page, latent: Output, audio_vae: Output, video: Output, begin: Output, length: Output, fps: Output
+) -> dict[str, Output]:
+    """Folded: the sound that was made, and the same frames of the video in their own size."""
+    _, audio = page.add("MOVASeparateLatent", latent=latent)
+    (sound,) = page.add("MOVAAudioDecode", samples=audio, audio_vae=audio_vae)
+    own = {"start": begin, "length": length, "fps": fps, "width": 0, "height": 0}
+    frames, *_ = page.add("MOVAFitVideo", "The same frames in their own size", video=video, **own)
+    return {"video": page.add("MOVACombineVideo", images=frames, audio=sound, fps=fps)[0]}
 
 
 def sound_for_a_video(page: Page) -> None:
-    about(
+    start(
         page,
-        "**Sound for a video that you have.** Its frames are kept as they are; MOVA makes the sound to them.\n\n"
-        "1. Choose the video in group 3a, and how much of it.\n"
-        "2. Say in group 2 what is seen and what is to be heard.\n3. Queue.",
+        "**Sound for a video that you have**; its frames are kept as they are.\n\n1. Choose the video, of any length.\n"
+        "2. Write what is seen and what is to be heard.\n3. **Run**. *MOVA Fit Video* says what it left out.",
     )
     models = load_models(page)
+    page.group("2  Video", SECOND)
+    (video,) = page.add("LoadVideo", file="your_video.mp4")
+    images, _, length, fps, width, height, begin = page.add("MOVAFitVideo", video=video, length=DRAFT.frames)
+    page.group("3  Prompt, and make it", SIZE)
     texts = encode_text(
         page,
-        load_clip(page),
+        models.clip,
         "A glass falls from a table onto a stone floor and shatters; splinters ring. The room echoes faintly.",
-        "Describe the video too, not only the sound: the prompt guides both.",
     )
-    page.group("3a  Video, length and size")
-    (video,) = page.add("LoadVideo", file="your_video.mp4")
-    (start,) = page.add("PrimitiveFloat", "Begin after these seconds", value=0.0)
-    images, _, length, fps, width, height = page.add(
-        "MOVAFitVideo", "What MOVA sees", video=video, start=start, length=193, width=640, height=352
-    )
-    page.note(
-        "Size and length",
-        "**length**: frames at most; of a shorter video all that make 4 k + 1. 193 are 8 seconds at 24 a second, 97 "
-        "are 4.\n\n"
-        "**640 x 352** and **1280 x 720** are the released sizes. Only MOVA sees the video in this size: the clip "
-        "is saved with the frames as they were.\n\n"
-        "The rate is the video's own, unless **fps** says another; MOVA was trained at 24.",
-    )
-    page.group("3b  As a latent, and as it is saved")
-    size = {"width": width, "height": height, "length": length, "start_image": images}
-    conditioned = condition(page, texts, models.vae, fps, **size)
-    (kept,) = page.add("VAEEncode", pixels=images, vae=models.vae)
-    (latent,) = page.add("MOVACombineLatent", video=kept, audio=conditioned[2], keep_video=True)
-    own_size = {"start": start, "length": length, "fps": fps, "width": 0, "height": 0}
-    frames, *_ = page.add("MOVAFitVideo", "The same frames in their own size", video=video, **own_size)
+    conditioned = condition(page, texts, models.vae, Size(width, height, length, fps), start_image=images)
+    kept = {"latent": conditioned[2], "images": images, "vae": models.vae}
+    (latent,) = fold(page, "Keep the video", keep_video, **kept)
+    page.beside(SAMPLER)
     made = sample(page, models, conditioned, latent)
-    page.group("5  Output", 440)
-    _, audio = page.add("MOVASeparateLatent", latent=made)
-    (sound,) = page.add("MOVAAudioDecode", samples=audio, audio_vae=models.audio_vae)
-    save(page, frames, sound, fps)
+    page.group("4  Clip", LAST)
+    parts = {"audio_vae": models.audio_vae, "video": video, "begin": begin, "length": length, "fps": fps}
+    (result,) = fold(page, "Sound onto the video", sound_onto_video, latent=made, **parts)
+    save(page, result)
 
 
 def video_for_a_sound(page: Page) -> None:
-    about(
+    start(
         page,
-        "**A video for a sound that you have**: speech, a song, a noise. The sound is kept as it is; MOVA makes the "
-        "picture to it.\n\n1. Choose the sound and a first picture in group 3a.\n2. Say in group 2 what is seen and "
-        "what is heard.\n3. Queue.",
+        "**A video for a sound that you have**: speech, a song, a noise. The sound is kept as it is.\n\n1. Choose the "
+        "sound and a first picture.\n2. Write what is seen, and word for word what is spoken.\n3. **Run**. A longer "
+        "sound is cut, a shorter one followed by silence.",
     )
     models = load_models(page)
+    page.group("2  Sound, picture and size", SECOND)
+    (audio,) = page.add("LoadAudio", audio="your_sound.wav")
+    image = load_image(page)
+    size = choose_size(page, UPRIGHT, picture=image)
+    page.group("3  Prompt, and make it", SIZE)
     texts = encode_text(
         page,
-        load_clip(page),
+        models.clip,
         'A crayon drawing comes alive: the girl in the pink dress looks at us and says: "Hello! What a day!"',
-        "Write the words that are spoken in your sound, and say who speaks them.",
     )
-    page.group("3a  Sound and picture")
-    (audio,) = page.add("LoadAudio", audio="your_sound.wav")
-    image = load_image(page, "First picture")
-    page.group("3b  Size and length", below=True)
-    fps = frame_rate(page)
-    (length,) = page.add("PrimitiveInt", "Length in frames", value=193)
-    page.note(
-        "Size and length",
-        CROPPED + "\n\nA longer sound is cut, a shorter one is followed by silence. MOVA hears it in mono; the clip is "
-        "saved with the sound as it was.",
-    )
-    page.group("3c  The sound as a latent")
-    conditioned = condition(page, texts, models.vae, fps, length=length, start_image=image)
-    (kept,) = page.add("MOVAAudioEncode", audio=audio, audio_vae=models.audio_vae, length=length, fps=fps)
-    (latent,) = page.add("MOVACombineLatent", video=conditioned[2], audio=kept, keep_audio=True)
+    conditioned = condition(page, texts, models.vae, size, start_image=image)
+    kept = {"audio": audio, "audio_vae": models.audio_vae, "length": size.length, "fps": size.fps}
+    (latent,) = fold(page, "Keep the sound", keep_sound, latent=conditioned[2], **kept)
+    page.beside(SAMPLER)
     made = sample(page, models, conditioned, latent)
-    page.group("5  Output", 440)
-    video, _ = page.add("MOVASeparateLatent", latent=made)
-    save(page, decode_video(page, video, models.vae), audio, fps)
+    page.group("4  Clip", LAST)
+    parts = {"vae": models.vae, "audio": audio, "fps": size.fps}
+    (result,) = fold(page, "Video with your sound", video_with_sound, latent=made, **parts)
+    save(page, result)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 NOTES = ("Note", "MarkdownNote")
+OUTPUT = -20  # the number of a subgraph's end
 MUTED, BYPASSED = 2, 4  # a node's mode
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 # A choice that brings inputs of its own. The files have it as the plain choice that it was before v0.30, which newer
@@ -61,10 +62,9 @@ def to_api(canvas: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
 
     Notes and muted nodes are left out; links go past Reroute, PrimitiveNode and bypassed nodes to what is behind them.
     """
-    nodes = {node["id"]: node for node in canvas["nodes"]}
-    links = {link[0]: link for link in canvas["links"]}
+    nodes, links = unfolded(canvas)
     api = {}
-    for node in canvas["nodes"]:
+    for node in nodes.values():
         kind = node["type"]
         if kind in (*NOTES, "Reroute", "PrimitiveNode") or node["mode"] in (MUTED, BYPASSED):
             continue
@@ -77,6 +77,35 @@ def to_api(canvas: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
         title = node.get("title") or definitions[kind]["display_name"] or kind
         api[str(node["id"])] = {"class_type": kind, "_meta": {"title": title}, "inputs": inputs}
     return api
+
+
+def unfolded(canvas: dict[str, Any]) -> tuple[dict[Any, Any], dict[Any, Any]]:
+    """Nodes and links by their numbers, those in subgraphs as "node:number"; one level, as our workflows have."""
+    nodes = {node["id"]: node for node in canvas["nodes"]}
+    links = {link[0]: link for link in canvas["links"]}
+    for subgraph in canvas.get("definitions", {}).get("subgraphs", []):
+        for outer in [node for node in nodes.values() if node["type"] == subgraph["id"]]:
+            del nodes[outer["id"]]
+            given = {
+                id_: slot["link"]
+                for slot, own in zip(outer["inputs"], subgraph["inputs"], strict=True)
+                for id_ in own["linkIds"]
+            }
+            for inner in subgraph["nodes"]:
+                slots = [
+                    {**slot, "link": given.get(slot["link"], slot["link"] and f"{outer['id']}:{slot['link']}")}
+                    for slot in inner["inputs"]
+                ]
+                number = f"{outer['id']}:{inner['id']}"
+                nodes[number] = {**inner, "id": number, "inputs": slots, "mode": outer["mode"] or inner["mode"]}
+            for link in subgraph["links"]:
+                origin = f"{outer['id']}:{link['origin_id']}", link["origin_slot"]
+                number = f"{outer['id']}:{link['id']}"
+                links[number] = [number, *origin, link["target_id"], link["target_slot"], link["type"]]
+                if link["target_id"] == OUTPUT:
+                    for out in outer["outputs"][link["target_slot"]]["links"]:
+                        links[out] = [out, *origin, *links[out][3:]]
+    return nodes, links
 
 
 def source(link: int, nodes: dict[int, Any], links: dict[int, Any]) -> Any:

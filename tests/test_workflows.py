@@ -11,18 +11,21 @@ from authoring.canvas import PACK
 from authoring.card import CARDS
 from authoring.pages import WORKFLOWS
 from authoring.steps import HUB
-from authoring.to_api import NOTES, to_api
+from authoring.times import CARDS as GRAPHICS_CARDS
+from authoring.times import DRAFT, PLANS, minutes
+from authoring.to_api import NOTES, to_api, unfolded
+from authoring.zh import ENGLISH
 
 ROOT = Path(__file__).parents[1]
-NAMES = [describe.__name__ for describe in WORKFLOWS]
+ALL = [*WORKFLOWS, *ENGLISH]  # in English, in Chinese
 NODE_ID = re.compile(r'node_id="(\w+)"')
 MINE = {name for file in (ROOT / "nodes").glob("*.py") for name in NODE_ID.findall(file.read_text(encoding="utf-8"))}
 CORE = """
-    CLIPLoader DisableNoise KSamplerSelect LoadAudio LoadImage LoadVideo PreviewAny PrimitiveFloat PrimitiveInt
+    CLIPLoader DisableNoise KSamplerSelect LoadAudio LoadImage LoadVideo PrimitiveFloat
     RandomNoise SamplerCustomAdvanced SaveVideo SplitSigmas VAEDecode VAEDecodeTiled VAEEncode VAELoader
 """
 # Values that only the canvas has: upload buttons and players by node, the seed's control by widget.
-ONLY_ON_CANVAS = {"LoadImage": 1, "LoadVideo": 1, "LoadAudio": 2, "PrimitiveInt": 1, "seed": 1, "noise_seed": 1}
+ONLY_ON_CANVAS = {"LoadImage": 1, "LoadVideo": 1, "LoadAudio": 2, "seed": 1, "noise_seed": 1}
 TITLE = 30  # height of a node's title, which stands above its position
 
 
@@ -30,7 +33,7 @@ def read(name):
     return json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=ALL)
 def canvas(request):
     return read(request.param)
 
@@ -46,37 +49,59 @@ def overlap(a, b):
 
 def test_each_workflow_has_its_three_files_and_no_other_is_there():
     folder = ROOT / "workflows"
-    for pattern in ("*.json", "*.jpg", "api/*.json"):
-        assert {path.stem for path in folder.glob(pattern)} == set(NAMES)
-    assert set(CARDS) == set(NAMES)
+    for pattern, names in (("*.json", ALL), ("*.jpg", ALL), ("api/*.json", WORKFLOWS)):
+        assert {path.stem for path in folder.glob(pattern)} == set(names)
+    assert set(CARDS) == set(WORKFLOWS) == set(ENGLISH.values())
+    assert len({name.lower() for name in ALL}) == len(ALL)  # some disks do not tell them apart
+    for word in ("mova", "sound", "foley", "talking", "lora"):
+        assert any(word in re.split("[-_]", name) for name in WORKFLOWS), word  # the page searches for such words
 
 
 def test_links_are_told_the_same_by_both_their_ends(canvas):
+    for nodes, links, ends in scopes(canvas):
+        from_slots = {
+            slot["link"]: (node["id"], at, slot["type"])
+            for node in nodes.values()
+            for at, slot in enumerate(node["inputs"])
+            if slot["link"] is not None
+        }
+        to_slots = {
+            link: (node["id"], at, slot["type"])
+            for node in nodes.values()
+            for at, slot in enumerate(node["outputs"])
+            for link in slot["links"]
+        }
+        from_slots |= ends["into"]
+        to_slots |= ends["out of"]
+        assert set(links) == set(from_slots) == set(to_slots)
+        for number, (origin, out, target, into, kind) in links.items():
+            assert to_slots[number] == (origin, out, kind)
+            assert from_slots[number] in {(target, into, kind), (target, into, "*")}
+            if origin in nodes and target in nodes:
+                assert nodes[origin]["order"] < nodes[target]["order"]
+
+
+def scopes(canvas):
+    """Nodes and links of the page and of each subgraph, and what its two ends say of links."""
     nodes = {node["id"]: node for node in canvas["nodes"]}
     assert len(nodes) == len(canvas["nodes"]) and max(nodes) == canvas["last_node_id"]
-    links = {link[0]: link[1:] for link in canvas["links"]}
+    links = {link[0]: tuple(link[1:]) for link in canvas["links"]}
     assert len(links) == len(canvas["links"]) and max(links) == canvas["last_link_id"]
-    from_slots = {
-        slot["link"]: (node["id"], at, slot["type"])
-        for node in nodes.values()
-        for at, slot in enumerate(node["inputs"])
-        if slot["link"] is not None
-    }
-    to_slots = {
-        link: (node["id"], at, slot["type"])
-        for node in nodes.values()
-        for at, slot in enumerate(node["outputs"])
-        for link in slot["links"]
-    }
-    assert set(links) == set(from_slots) == set(to_slots)
-    for number, (origin, out, target, into, kind) in links.items():
-        assert to_slots[number] == (origin, out, kind)
-        assert from_slots[number] in {(target, into, kind), (target, into, "*")}
-        assert nodes[origin]["order"] < nodes[target]["order"]
+    found = [(nodes, links, {"into": {}, "out of": {}})]
+    subgraphs = canvas.get("definitions", {}).get("subgraphs", [])
+    assert {node["type"] for node in nodes.values() if "-" in node["type"]} == {one["id"] for one in subgraphs}
+    for one in subgraphs:
+        inner = {link["id"]: tuple(link.values())[1:] for link in one["links"]}
+        ends = {
+            "out of": {n: (-10, at, s["type"]) for at, s in enumerate(one["inputs"]) for n in s["linkIds"]},
+            "into": {n: (-20, at, s["type"]) for at, s in enumerate(one["outputs"]) for n in s["linkIds"]},
+        }
+        found.append(({node["id"]: node for node in one["nodes"]}, inner, ends))
+    return found
 
 
 def test_every_node_is_one_of_the_pack_or_of_comfyui(canvas):
-    for node in canvas["nodes"]:
+    for node in unfolded(canvas)[0].values():
         if node["type"] not in NOTES:
             assert node["type"] in MINE or node["type"] in CORE.split()
             assert node["properties"]["Node name for S&R"] == node["type"]
@@ -84,13 +109,13 @@ def test_every_node_is_one_of_the_pack_or_of_comfyui(canvas):
 
 
 def test_every_input_that_is_a_socket_and_needed_is_linked(canvas):
-    for node in canvas["nodes"]:
+    for node in unfolded(canvas)[0].values():
         for slot in node["inputs"]:
             assert slot["link"] is not None or "widget" in slot or slot.get("shape") == 7, (node["type"], slot)
 
 
 def test_every_widget_has_its_value(canvas):
-    for node in canvas["nodes"]:
+    for node in unfolded(canvas)[0].values():
         if node["type"] not in NOTES:
             widgets = [slot["name"] for slot in node["inputs"] if "widget" in slot]
             more = sum(ONLY_ON_CANVAS.get(name, 0) for name in (node["type"], *widgets))
@@ -107,13 +132,40 @@ def test_no_nodes_lie_over_each_other_and_all_lie_in_a_group(canvas):
     assert not [1 for i, a in enumerate(groups) for b in groups[:i] if overlap(a, b)]
 
 
-def test_notes_say_something_and_the_groups_are_numbered_from_left_to_right(canvas):
-    notes = [node["widgets_values"][0] for node in canvas["nodes"] if node["type"] in NOTES]
-    assert len(notes) >= 4 and all(len(note) > 60 for note in notes)
+def test_one_short_note_stands_first_and_the_groups_are_numbered_from_left_to_right(canvas):
+    (note,) = [node for node in canvas["nodes"] if node["type"] in NOTES]
+    first = min(canvas["nodes"], key=lambda node: node["pos"])
+    (text,) = note["widgets_values"]
+    assert note is first and 100 < len(text) < 1000
+    assert "`" not in text  # code cannot be read in Nodes 2.0
+    assert ("RTX" in text) and ("computed, not measured" in text or "计算值" in text)
     titles = [group["title"] for group in sorted(canvas["groups"], key=lambda group: group["bounding"][0])]
-    assert titles[0] == "Read me"
-    assert [title[0] for title in titles[1:]] == sorted(title[0] for title in titles[1:])
-    assert {title[0] for title in titles[1:]} == set("12345")
+    assert [title[0] for title in titles] == sorted(title[0] for title in titles)
+    assert {title[0] for title in titles} == set("1234")
+
+
+def test_the_table_of_plans_is_what_they_cost():
+    (canvas,) = [read(name) for name in WORKFLOWS if name.startswith("mova_1_")]
+    (text,) = canvas["nodes"][0]["widgets_values"]
+    rows = [[cell.strip("* ") for cell in line.split("|")[1:-1]] for line in text.split("\n") if line[:3] == "| *"]
+    assert [row[0] for row in rows] == ["Draft", "Good", "Release"]
+    assert [int(row[4]) for row in rows] == [40, 60, 100]  # evaluations: two for each step, with cfg
+    for row, plan in zip(rows, PLANS, strict=True):
+        assert [int(cell) for cell in row[5:]] == [round(minutes(plan, card)) for card in GRAPHICS_CARDS]
+    assert minutes(PLANS[-1], "4090") == pytest.approx(46, abs=1)  # 0.27 EFLOP at 100 TFLOP/s, as docs/models.md says
+
+
+def test_chinese_pages_are_the_english_ones_but_for_words(canvas):
+    name = next(name for name in ALL if read(name)["id"] == canvas["id"])
+    if name not in ENGLISH:
+        return
+    english = read(ENGLISH[name])
+    assert [(n["type"] if "-" not in n["type"] else "", n["inputs"]) for n in canvas["nodes"]] == [
+        (n["type"] if "-" not in n["type"] else "", n["inputs"]) for n in english["nodes"]
+    ]
+    titles = [node["title"] for node in canvas["nodes"] if "title" in node]
+    titles += [group["title"] for group in canvas["groups"]] + [canvas["nodes"][0]["widgets_values"][0]]
+    assert all(re.search("[\u4e00-\u9fff]", title) for title in titles), titles
 
 
 def test_what_can_be_downloaded_says_so_to_the_missing_model_dialog(canvas):
@@ -123,29 +175,25 @@ def test_what_can_be_downloaded_says_so_to_the_missing_model_dialog(canvas):
         (model,) = node["properties"]["models"]
         assert model["name"] == node["widgets_values"][0] and model["directory"] in ("text_encoders", "vae")
         assert model["url"].startswith(f"{HUB}/Comfy-Org/") and model["url"].endswith("/" + model["name"])
-    files = next(node for node in canvas["nodes"] if node.get("title") == "Which files, and where")
-    assert all(node["properties"]["models"][0]["url"] in files["widgets_values"][0] for node in loaders)
-    assert (
-        "OpenMOSS-Team/MOVA-360p" in files["widgets_values"][0] and "ComfyUI-MOVA convert" in files["widgets_values"][0]
-    )
 
 
-def test_the_released_values_are_set(canvas):
+def test_the_pages_open_with_a_draft(canvas):
     def values(kind):
-        return [node["widgets_values"] for node in canvas["nodes"] if node["type"] == kind]
+        return [node["widgets_values"] for node in unfolded(canvas)[0].values() if node["type"] == kind]
 
-    for width, height, length, *_ in values("MOVAConditioning"):
-        assert (width, height, length) == (640, 352, 193)
-    assert all(value in ([24.0], [0.0]) for value in values("PrimitiveFloat"))  # a rate, or where a video begins
-    for _, length, width, height, _ in values("MOVAFitVideo"):
-        assert length == 193 and (width, height) in ((640, 352), (0, 0))
+    assert all(seconds == DRAFT.seconds and fps == 24.0 for _, seconds, fps in values("MOVASize"))
+    assert all(
+        (length, width, height) == (97, 640, 352) or (width, height) == (0, 0)
+        for _, length, width, height, _ in values("MOVAFitVideo")
+    )
+    assert values("MOVASize") or values("MOVAFitVideo") or values("MOVAConditioning")[0][2] == 97
     for _, _, *sampling in values("MOVAJointSampler"):
-        assert sampling[:5] == [50, 5.0, 5.0, 5.0, 0.9]
-    assert all(value == [50, 5.0, 1.0] for value in values("MOVAScheduler"))
+        assert sampling[:5] == [20, 3.0, 5.0, 5.0, 0.9]
+    assert all(value == [20, 5.0, 1.0] for value in values("MOVAScheduler"))
     assert values("MOVAJointSampler") or values("MOVAScheduler")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_the_picture_is_small_and_a_jpeg(name):
     path = ROOT / "workflows" / f"{name}.jpg"
     with Image.open(path) as picture:

@@ -32,8 +32,10 @@ MAKE_SMALL = """({nodes, inputs}) => {
       const other = LiteGraph.createNode(nodes[node.type])
       other.pos = [...node.pos]
       app.graph.add(other)
-      for (const link of [...(node.outputs[0].links ?? [])].map(id => app.graph.links.get(id)))
-        other.connect(0, app.graph.getNodeById(link.target_id), link.target_slot)
+      node.outputs.forEach((output, slot) => {
+        for (const link of [...(output.links ?? [])].map(id => app.graph.links.get(id)))
+          other.connect(slot, app.graph.getNodeById(link.target_id), link.target_slot)
+      })
       app.graph.remove(node)
     }
     for (const [name, value] of Object.entries(inputs[node.type] ?? {})) {

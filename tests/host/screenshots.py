@@ -19,7 +19,7 @@ from PIL import Image  # noqa: E402
 from small_workflows import NAMES, WORKFLOWS_FOLDER, write_media, write_named  # noqa: E402
 
 WINDOW = {"width": 3900, "height": 2000}
-LARGE = "image_to_video_and_sound"  # the one in README.md; the others are smaller, for the archive's sake
+LARGE = "mova_1_image_to_video_with_sound"  # the one in README.md; the others are smaller, for the archive's sake
 MARGIN = 20  # pixels around the graph
 MOST = 160_000  # bytes; they are in the registry's archive
 # Put the graph into the window's free part, without the background's grid (half of a picture's bytes); its box there.

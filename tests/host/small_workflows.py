@@ -13,10 +13,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from authoring.pages import WORKFLOWS
+from authoring.to_api import unfolded
+from authoring.zh import ENGLISH
 from mova.clip.media import write_clip
 
 WORKFLOWS_FOLDER = Path(__file__).parents[2] / "workflows"
-NAMES = [describe.__name__ for describe in WORKFLOWS]
+NAMES = list(WORKFLOWS)
+ALL = [*NAMES, *ENGLISH]  # also those in Chinese
 # Values of widgets by the node's type; linked inputs stay as they are.
 SMALL_INPUTS = {
     "MOVAModelLoader": {"high_noise": "mova_high.safetensors", "low_noise": "mova_low.safetensors"},
@@ -24,7 +27,6 @@ SMALL_INPUTS = {
     "MOVALoraLoader": {"lora_name": "small.safetensors"},
     "MOVAConditioning": {"width": 48, "height": 32, "length": 9},
     "MOVAFitVideo": {"width": 48, "height": 32, "length": 9},
-    "PrimitiveInt": {"value": 9},
     "MOVAJointSampler": {"steps": 4},
     "MOVAScheduler": {"steps": 4},
     "SplitSigmas": {"step": 2},
@@ -32,8 +34,8 @@ SMALL_INPUTS = {
     "LoadVideo": {"file": "small.mp4"},
     "LoadAudio": {"audio": "small.wav"},
 }
-# Nodes with the same outputs: ComfyUI knows both models in their released size only.
-SMALL_NODES = {"VAELoader": "ProbeWanVAE", "CLIPLoader": "ProbeClip"}
+# Nodes with the same outputs: ComfyUI knows both models in their released size only, and MOVA Size the releases'.
+SMALL_NODES = {"VAELoader": "ProbeWanVAE", "CLIPLoader": "ProbeClip", "MOVASize": "ProbeSize"}
 
 
 def write_media(base: Path) -> None:
@@ -71,7 +73,7 @@ def named_files(base: Path) -> list[Path]:
     found = set()
     for name in NAMES:
         canvas = json.loads((WORKFLOWS_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-        for node in canvas["nodes"]:
+        for node in unfolded(canvas)[0].values():
             values = [str(value).removesuffix(" [output]") for value in node["widgets_values"]]
             found |= {base / FOLDERS[node["type"]] / v for v in values if node["type"] in FOLDERS and "." in v}
     return sorted(found)

@@ -36,7 +36,9 @@ def run_and_play(tab, size, before=None):
 def test_the_run_button_makes_a_clip_that_plays_in_the_page(tab, name):
     tab.open_template(name)
     tab.make_small()
-    source = run_and_play(tab, [96, 64] if name == "sound_for_a_video" else [48, 32])  # given frames stay as they were
+    source = run_and_play(
+        tab, [96, 64] if name == "mova_4_foley_sound_for_a_video" else [48, 32]
+    )  # given frames stay as they were
     (file,) = parse_qs(urlsplit(source).query)["filename"]
     tab.press_assets()
     tab.page.get_by_text(file.removesuffix(".mp4")).first.wait_for()
@@ -49,7 +51,7 @@ CHOOSE = """files => app.graph._nodes.filter(n => n.type === 'MOVALoadConditioni
 
 
 def test_after_its_first_clip_low_memory_does_without_the_text_encoder_as_its_note_says(tab):
-    tab.open_template("low_memory")
+    tab.open_template("mova_6_low_memory")
     tab.make_small()
     before = run_and_play(tab, [48, 32])
     tab.view(0.5)
@@ -63,13 +65,13 @@ def test_after_its_first_clip_low_memory_does_without_the_text_encoder_as_its_no
     run_and_play(tab, [48, 32], before)
     (run,) = tab.server.get_json("/history?max_items=1").values()
     sent = {node["class_type"]: node["inputs"] for node in run["prompt"][2].values()}
-    assert not {"ProbeClip", "MOVATextEncode", "MOVASaveConditioning"} & set(sent)
+    assert not {"MOVATextEncode", "MOVASaveConditioning"} & set(sent)  # and nothing asks for the text encoder
     assert sent["MOVALoadConditioning"] == {"file": files[1]}
 
 
 def test_what_a_node_says_stands_on_it(tab):
     Image.linear_gradient("L").resize((72, 128)).save(tab.server.base / "input/upright.png")
-    tab.open_template("lora")
+    tab.open_template("mova_7_lora")
     tab.make_small(LoadImage={"image": "upright.png"})
     tab.ask(
         "() => { const n = app.graph._nodes.find(n => n.type === 'MOVAJointSampler');"
@@ -81,12 +83,10 @@ def test_what_a_node_says_stands_on_it(tab):
         tab.page.get_by_text(text).wait_for()
     told = tab.ask("() => app.graph._nodes.find(n => n.type === 'MOVALoraLoader').widgets.at(-1).value")
     assert "small.safetensors" in told
-    report = tab.ask("() => app.graph._nodes.find(n => n.type === 'PreviewAny').widgets.map(w => w.value)")
-    assert told in report
 
 
 def test_a_wrong_model_is_told_in_the_error_panel(tab):
-    tab.open_template("image_to_video_and_sound")
+    tab.open_template("mova_1_image_to_video_with_sound")
     tab.make_small(MOVAModelLoader={"high_noise": "wan.safetensors"})
     tab.press_run()
     told = tab.page.get_by_text("wan.safetensors is not a MOVA file").first

@@ -3,19 +3,23 @@
 import itertools
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import torch
 from small_workflows import NAMES, SMALL_INPUTS, SMALL_NODES, write_media
 
 from authoring.build import canvas_form
-from authoring.pages import WORKFLOWS
 from authoring.to_api import MUTED, to_api
+from authoring.zh import ENGLISH
 from mova.clip.media import write_clip
 from mova.clip.reading import read_clip, read_clip_info
 
 ROOT = Path(__file__).parents[2]
 STALE = "this file is not what it is made from: run python -m authoring.build"
+
+FOLEY, TALKING = "mova_4_foley_sound_for_a_video", "mova_5_talking_video_for_a_sound"
+LOW_MEMORY = "mova_6_low_memory"
 
 seeds = itertools.count(1000)
 
@@ -73,14 +77,15 @@ def made_by(server, result, folder):
 
 def without_unused_outputs(canvas):
     """Versions of ComfyUI differ in outputs of their own nodes that no workflow uses."""
-    for node in canvas["nodes"]:
+    inner = [node for one in canvas["definitions"]["subgraphs"] for node in one["nodes"]]
+    for node in (*canvas["nodes"], *inner):
         node["outputs"] = [slot for slot in node["outputs"] if slot["links"]]
     return canvas
 
 
-@pytest.mark.parametrize("describe", WORKFLOWS, ids=NAMES)
-def test_the_canvas_form_is_what_its_description_says(definitions, describe):
-    built, found = canvas_form(describe, definitions), read(describe.__name__)
+@pytest.mark.parametrize("name", [*NAMES, *ENGLISH])
+def test_the_canvas_form_is_what_its_description_says(definitions, name):
+    built, found = canvas_form(name, definitions), read(name)
     assert without_unused_outputs(found) == without_unused_outputs(json.loads(json.dumps(built))), STALE
 
 
@@ -90,10 +95,10 @@ def test_the_api_form_is_made_from_the_canvas_form(definitions, name):
 
 
 def test_comfyui_offers_each_workflow_with_its_picture(server):
-    assert set(server.get_json("/workflow_templates")["comfyui-mova"]) == set(NAMES)
-    for name in NAMES:
+    assert set(server.get_json("/workflow_templates")["comfyui-mova"]) == {*NAMES, *ENGLISH}
+    for name in (*NAMES, *ENGLISH):
         for suffix in ("json", "jpg"):
-            served = server.get(f"/api/workflow_templates/comfyui-mova/{name}.{suffix}")
+            served = server.get(f"/api/workflow_templates/comfyui-mova/{quote(name)}.{suffix}")
             assert served == (ROOT / "workflows" / f"{name}.{suffix}").read_bytes()
 
 
@@ -101,33 +106,33 @@ def test_comfyui_offers_each_workflow_with_its_picture(server):
 def test_a_workflow_makes_a_clip(server, media, name, tmp_path):
     result = server.run(small(name))
     found = read_clip_info(made_by(server, result, tmp_path))
-    size = (96, 64) if name == "sound_for_a_video" else (48, 32)  # the given frames are saved as they were
+    size = (96, 64) if name == FOLEY else (48, 32)  # the given frames are saved as they were
     assert (found.frames, found.width, found.height, found.fps) == (9, *size, 24.0)
-    sound = (44100, 2) if name == "video_for_a_sound" else (48000, 1)
+    sound = (44100, 2) if name == TALKING else (48000, 1)
     assert (found.audio_codec, found.sample_rate, found.channels) == ("aac", *sound)
     _, waveform, rate, _ = read_clip(tmp_path / "clip.mp4")
     assert waveform.shape[1] / rate == pytest.approx(9 / 24, abs=2048 / rate)  # AAC comes in frames of 1024
 
 
-@pytest.mark.parametrize(("source", "clip"), [(3, 1), (10, 9), (80, 77)])
+@pytest.mark.parametrize(("source", "clip"), [(3, 1), (10, 9), (12, 9), (80, 77), (120, 97), (150, 97)])
 def test_sound_is_made_for_a_video_of_any_length_as_shipped(server, media, source, clip, tmp_path):
     ramp = torch.linspace(0, 200, 96).byte().expand(source, 64, 96)
     write_clip(media / "any.mp4", ramp[..., None].expand(-1, -1, -1, 3).contiguous(), 24.0, None)
-    workflow = small("sound_for_a_video")
+    workflow = small(FOLEY)
     for node in workflow.values():
         if node["class_type"] == "LoadVideo":
             node["inputs"]["file"] = "any.mp4"
         if node["class_type"] == "MOVAFitVideo" and not isinstance(node["inputs"]["length"], list):
-            node["inputs"]["length"] = 193
+            node["inputs"]["length"] = 97  # as shipped
     found = read_clip_info(made_by(server, server.run(workflow), tmp_path))
     assert (found.frames, found.width, found.height) == (clip, 96, 64) and found.audio_codec == "aac"
 
 
 def test_low_memory_makes_the_same_from_the_kept_prompt_as_from_the_encoded_one(server, media, definitions, tmp_path):
-    canvas, encoding = read("low_memory"), ("CLIPLoader", "MOVATextEncode", "MOVASaveConditioning")
+    canvas, encoding = read(LOW_MEMORY), ("CLIPLoader", "MOVATextEncode", "MOVASaveConditioning")
     for node in canvas["nodes"]:
         node["mode"] = MUTED if node["type"] in encoding else node["mode"]
-    workflow, muted = small("low_memory"), made_small(to_api(canvas, definitions))
+    workflow, muted = small(LOW_MEMORY), made_small(to_api(canvas, definitions))
     assert len(workflow) - len(muted) == 4 and not of_type(muted, "ProbeClip")
     (sampler,) = of_type(muted, "MOVAJointSampler")
     muted[sampler]["inputs"]["seed"] = workflow[sampler]["inputs"]["seed"]
@@ -147,7 +152,7 @@ def test_low_memory_makes_the_same_from_the_kept_prompt_as_from_the_encoded_one(
     assert all(torch.equal(after[name], before[name]) for name in ("video", "audio"))
 
 
-@pytest.mark.parametrize(("name", "kept"), [("sound_for_a_video", "video"), ("video_for_a_sound", "audio")])
+@pytest.mark.parametrize(("name", "kept"), [(FOLEY, "video"), (TALKING, "audio")])
 def test_what_is_kept_comes_out_bit_for_bit_and_the_other_is_made(server, media, name, kept):
     workflow = small(name)
     before, after = save_latent(workflow, "MOVACombineLatent"), save_latent(workflow, "MOVAJointSampler")
@@ -160,10 +165,10 @@ def test_what_is_kept_comes_out_bit_for_bit_and_the_other_is_made(server, media,
 
 
 def test_the_given_frames_and_the_given_sound_are_in_the_clips(server, media, tmp_path):
-    frames = read_clip(made_by(server, server.run(small("sound_for_a_video")), tmp_path))[0]
+    frames = read_clip(made_by(server, server.run(small(FOLEY)), tmp_path))[0]
     given = read_clip(media / "small.mp4")[0][:9]
     assert (frames.float() - given.float()).abs().mean() < 3
-    waveform = read_clip(made_by(server, server.run(small("video_for_a_sound")), tmp_path))[1][0]
+    waveform = read_clip(made_by(server, server.run(small(TALKING)), tmp_path))[1][0]
     spectrum = torch.fft.rfft(waveform[:13230]).abs()
     assert spectrum.argmax() * 44100 / 13230 == pytest.approx(440, abs=4)
     assert waveform[13230 + 2048 :].abs().max() < 0.05  # the tone ends after 0.3 seconds
