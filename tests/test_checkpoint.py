@@ -217,10 +217,10 @@ def small_module(device=None):
     return torch.nn.ModuleDict({"part": module})
 
 
-def test_expected_shapes_are_those_under_the_prefix_without_it():
-    shapes = expected_shapes(small_module("meta"), "part.0.")
-    assert shapes == {"weight": (3, 2), "bias": (3,)}
-    assert "part.1.running_mean" in expected_shapes(small_module("meta"))
+def test_expected_shapes_are_those_of_parameters_and_buffers():
+    shapes = expected_shapes(small_module("meta"))
+    assert shapes["part.0.weight"] == (3, 2) and shapes["part.0.bias"] == (3,)
+    assert "part.1.running_mean" in shapes
 
 
 def test_a_meta_module_filled_from_a_file_computes_as_the_saved_one(tmp_path):
