@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import av
-import torch
-from av.video.reformatter import ColorRange
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from .. import strict_json
 from ..errors import MovaError
 from ..files import reason
-from .decoding import channels_of
 
 
 @dataclass(frozen=True)
@@ -86,24 +82,6 @@ def read_clip_info(path: Path) -> ClipInfo:
             channels=audio.channels if audio else 0,
             settings=settings_from_json(container.metadata.get("comment", "")),
         )
-
-
-def read_clip(path: Path) -> tuple[Tensor, Tensor | None, int, float]:
-    """Decode the MP4 at `path`: frames uint8 [F, H, W, 3], waveform float32 [channels, samples] or None, rate, fps.
-
-    The rate is in samples a second, 0 without sound. Raises MovaError if it is not a whole clip.
-    """
-    pictures, sounds = [], []
-    with opened_clip(path) as container:
-        video, audio = container.streams.video[0], first_audio(container)
-        packed = av.AudioResampler(format="flt")
-        for frame in container.decode(video, audio) if audio else container.decode(video):
-            if isinstance(frame, av.VideoFrame):
-                pictures.append(torch.from_numpy(frame.to_ndarray(format="rgb24", dst_color_range=ColorRange.JPEG)))
-            else:
-                sounds += [torch.from_numpy(channels_of(part)) for part in packed.resample(frame)]  # type: ignore[arg-type]
-        waveform = torch.cat(sounds, dim=1) if sounds else None
-        return torch.stack(pictures), waveform, audio.rate if audio else 0, stream_fps(video)
 
 
 @contextlib.contextmanager

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from clips import read_clip
 from small_workflows import NAMES, SMALL_INPUTS, SMALL_NODES, write_media
 
 from authoring.build import canvas_form
 from authoring.pages import WORKFLOWS
 from authoring.to_api import MUTED, to_api
 from mova.clip.media import write_clip
-from mova.clip.reading import read_clip, read_clip_info
+from mova.clip.reading import read_clip_info
 
 ROOT = Path(__file__).parents[2]
 STALE = "this file is not what it is made from: run python -m authoring.build"
