@@ -29,7 +29,7 @@ ACTIVATION_FACTOR = 0.04
 class MovaFamily(comfy.supported_models_base.BASE):
     """What the host needs to know of the family. To the host a MOVA file is a Wan file with more in it."""
 
-    unet_config = {"image_model": "wan2.1", "model_type": "t2v"}  # noqa: RUF012 - as in the host's own classes
+    unet_config: dict[str, Any] = {"image_model": "wan2.1", "model_type": "t2v"}  # noqa: RUF012 - as in the host's own classes
     unet_extra_config: dict = {}  # noqa: RUF012
     required_keys = {  # noqa: RUF012
         "audio_dit.patch_embedding.weight",
