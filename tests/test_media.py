@@ -199,7 +199,7 @@ def test_a_path_and_an_undecodable_name_in_the_settings_do_not_lose_the_clip(tmp
 
 
 def test_a_comment_that_is_not_ours_gives_no_settings():
-    assert [reading.settings_from_json(text) for text in ("made with love", "[1]", "", "[" * 100_000)] == [{}] * 4
+    assert [reading.object_from_json(text) for text in ("made with love", "[1]", "", "[" * 100_000)] == [{}] * 4
 
 
 def test_the_index_of_a_clip_is_in_front(tmp_path):

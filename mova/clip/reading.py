@@ -17,7 +17,10 @@ from ..files import reason
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What a clip holds. Without sound `audio_codec` is None and `sample_rate` and `channels` are 0."""
+    """What a clip holds. Without sound `audio_codec` is None and `sample_rate` and `channels` are 0.
+
+    `settings` are those of `generate`; `prompt` is the workflow that ComfyUI's Save Video keeps, in the API's format.
+    """
 
     frames: int
     width: int
@@ -29,6 +32,7 @@ class ClipInfo:
     sample_rate: int
     channels: int
     settings: dict[str, Any]
+    prompt: dict[str, Any]
 
 
 def read_image(path: Path) -> Image.Image:
@@ -80,7 +84,8 @@ def read_clip_info(path: Path) -> ClipInfo:
             audio_codec=audio.codec_context.name if audio else None,
             sample_rate=audio.rate if audio else 0,
             channels=audio.channels if audio else 0,
-            settings=settings_from_json(container.metadata.get("comment", "")),
+            settings=object_from_json(container.metadata.get("comment", "")),
+            prompt=object_from_json(container.metadata.get("prompt", "")),
         )
 
 
@@ -128,13 +133,13 @@ def missing_bytes(path: Path) -> int:
     return at - size
 
 
-def settings_from_json(text: str) -> dict[str, Any]:
-    """The settings in a clip's comment; empty if the comment is somebody else's."""
+def object_from_json(text: str) -> dict[str, Any]:
+    """What a clip's metadata tells; empty if it is somebody else's."""
     try:
-        settings = strict_json.parse(text)
+        found = strict_json.parse(text)
     except ValueError:
         return {}
-    return settings if isinstance(settings, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def no_file(path: Path) -> str:

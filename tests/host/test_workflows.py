@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from authoring.pages import WORKFLOWS
 from authoring.to_api import MUTED, to_api
 from mova.clip.media import write_clip
 from mova.clip.reading import read_clip_info
+from mova.tools.info import node_settings
 
 ROOT = Path(__file__).parents[2]
 STALE = "this file is not what it is made from: run python -m authoring.build"
@@ -106,6 +108,10 @@ def test_a_workflow_makes_a_clip(server, media, name, tmp_path):
     assert (found.frames, found.width, found.height, found.fps) == (9, *size, 24.0)
     sound = (44100, 2) if name == "video_for_a_sound" else (48000, 1)
     assert (found.audio_codec, found.sample_rate, found.channels) == ("aac", *sound)
+    (steps,) = (
+        value for name, value in node_settings(found.prompt) if re.fullmatch(r"MOVAJointSampler .*, steps", name)
+    )
+    assert steps == next(n["inputs"]["steps"] for n in small(name).values() if n["class_type"] == "MOVAJointSampler")
     _, waveform, rate, _ = read_clip(tmp_path / "clip.mp4")
     assert waveform.shape[1] / rate == pytest.approx(9 / 24, abs=2048 / rate)  # AAC comes in frames of 1024
 
