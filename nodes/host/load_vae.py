@@ -24,7 +24,7 @@ def tell_of_the_audio_vae() -> None:
         is_ours = set(sd or ()) >= SIGNS  # before the host takes tensors out of it
         made(self, sd, *args, **kwargs)
         if is_ours and getattr(self, "first_stage_model", None) is None:
-            raise MovaError("This VAE is MOVA's audio VAE, which Load VAE does not know; use MOVA Audio VAE Loader.")
+            raise MovaError("This is MOVA's audio VAE; load it with MOVA Audio VAE Loader, and the Wan 2.1 VAE here.")
 
     init.tells_of_mova = True  # type: ignore[attr-defined]
     comfy.sd.VAE.__init__ = init

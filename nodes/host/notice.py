@@ -6,6 +6,7 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from .accessory import harmless
+from .short_paths import short_paths
 
 
 def show(text: str) -> None:
@@ -13,4 +14,4 @@ def show(text: str) -> None:
     logging.info(f"[MOVA] {text}")
     node, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if node is not None and server is not None and server.client_id is not None:
-        harmless(server.send_progress_text, "A notice")(text, node.node_id, server.client_id)
+        harmless(server.send_progress_text, "A notice")(short_paths(text), node.node_id, server.client_id)

@@ -44,7 +44,7 @@ def check(server, case):
     case.build(bench)
     before = len(server.logged())
     found = refusal(server, bench)
-    assert case.sentence in found, found
+    assert case.sentence in found and str(server.base) not in found, found
     log = server.logged()[before:]
     assert "weights are asked for" not in log, log
     assert case.builds_models or "model weight dtype" not in log, log

@@ -189,7 +189,7 @@ def a_missing_audio_vae(bench):
     audio_vae(bench, "gone.safetensors")
 
 
-@refused("This VAE is MOVA's audio VAE, which Load VAE does not know; use MOVA Audio VAE Loader.")
+@refused("This is MOVA's audio VAE; load it with MOVA Audio VAE Loader, and the Wan 2.1 VAE here.")
 def the_audio_vae_in_the_host_s_own_loader(bench):
     shown(bench, ref(bench.add("VAELoader", vae_name="golden_audio.safetensors")))
 
