@@ -1,7 +1,7 @@
 """What comes over a link is checked as what is typed in: the host asks only for a link's type, and "any" fits all.
 
 Around each node's execute: every input must be of its kind, and a number within the limits that its widget has. What a
-node knows better (sizes of latents, the kind of a VAE) it says itself. What it says names files as the lists do.
+node knows better (sizes of latents, the kind of a VAE) it says itself. What they say is put as the page needs it.
 """
 
 import functools
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..mova import MovaError
 from ..mova.shorten import short
-from .host.short_paths import short_paths
+from .host.page import remedy_first, short_paths
 
 
 def has(*names: str) -> Callable[[Any], bool]:
@@ -77,7 +77,7 @@ def checked(node: type) -> type:
         try:
             return execute(cls, **given)
         except MovaError as error:
-            error.args = (short_paths(str(error)),)
+            error.args = (remedy_first(short_paths(str(error))),)
             raise
 
     node.execute = classmethod(run)  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from .accessory import harmless
-from .short_paths import short_paths
+from .page import short_paths
 
 
 def show(text: str) -> None:

@@ -1,9 +1,16 @@
-"""Files as the page's lists call them: of a whole path there, little else would be seen of a message."""
+"""What the page shows of a message: two lines of it on a node. So it begins with what to do, and files are named as in
+the page's lists, without the folders they are in."""
 
 import os
 from pathlib import Path
 
 import folder_paths
+
+
+def remedy_first(sentence: str) -> str:
+    """A MovaError's sentence ("What is wrong; what to do.") the other way round ("What to do: What is wrong.")."""
+    what, semicolon, remedy = sentence.removesuffix(".").rpartition("; ")
+    return f"{remedy[0].upper()}{remedy[1:]}: {what}." if semicolon else sentence
 
 
 def short_paths(text: str) -> str:
