@@ -33,7 +33,7 @@ slow: comfyui
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(BIN)/python tests/check_types.py
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import sys
+from typing import Any
 
 WEB_DIRECTORY = "./web"
 OLDEST_COMFYUI = "0.26.0"
@@ -18,12 +19,12 @@ def complain(error: Exception | str) -> None:
     )
 
 
-async def comfy_entrypoint():
+async def comfy_entrypoint() -> Any:
     """Register the model family and return the nodes; called once by ComfyUI."""
     from comfy_api.latest import ComfyExtension
 
-    class MovaExtension(ComfyExtension):
-        async def get_node_list(self) -> list:
+    class MovaExtension(ComfyExtension):  # type: ignore[misc]
+        async def get_node_list(self) -> list[type]:
             try:
                 from . import nodes
 
@@ -37,5 +38,5 @@ async def comfy_entrypoint():
 
 # A ComfyUI from before the V3 schema never calls comfy_entrypoint.
 if "comfy" in sys.modules and importlib.util.find_spec("comfy_api") is None:
-    NODE_CLASS_MAPPINGS: dict = {}
+    NODE_CLASS_MAPPINGS: dict[str, type] = {}
     complain("there is no comfy_api")

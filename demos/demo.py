@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from clips import read_clip
 from through_comfyui import find_comfyui, make_clip
 
 from mova.__main__ import main, quiet_libraries
 from mova.clip.contact_sheet import write_contact_sheet
-from mova.clip.reading import read_clip
 
 PROMPT = "A rocket lifts off at night; the engines roar."
 IMAGE = ROOT / "demos" / "rocket.jpg"

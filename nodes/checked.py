@@ -1,7 +1,7 @@
 """What comes over a link is checked as what is typed in: the host asks only for a link's type, and "any" fits all.
 
 Around each node's execute: every input must be of its kind, and a number within the limits that its widget has. What a
-node knows better (sizes of latents, the kind of a VAE) it says itself.
+node knows better (sizes of latents, the kind of a VAE) it says itself. What they say is put as the page needs it.
 """
 
 import functools
@@ -15,6 +15,7 @@ from torch import Tensor
 from ..mova import MovaError
 from ..mova.shorten import short
 from .host.notice import kept
+from .host.page import remedy_first, short_paths
 
 
 def has(*names: str) -> Callable[[Any], bool]:
@@ -74,7 +75,11 @@ def checked(node: type) -> type:
                 given[declared.id] = plain(declared.get_io_type(), value)
             elif declared.id in given and not declared.optional:
                 check_none(declared)
-        return kept(functools.partial(execute, cls, **given))
+        try:
+            return kept(functools.partial(execute, cls, **given))
+        except MovaError as error:
+            error.args = (remedy_first(short_paths(str(error))),)
+            raise
 
     node.execute = classmethod(run)  # type: ignore[attr-defined]
     return node

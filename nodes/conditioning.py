@@ -20,7 +20,7 @@ from ..mova.sampling.conditioning import (
 from ..mova.shorten import short
 from .host import finite, notice
 from .host.checks import check_clip_size, check_images, check_video_vae, size_fault, video_vae_notice
-from .host.latent_format import AUDIO_CHANNELS, VIDEO_CHANNELS, AudioVideoLatent
+from .host.nested import AUDIO_CHANNELS, VIDEO_CHANNELS, AudioVideoLatent
 from .inputs import fps_input, length_input, side_input
 
 WHITE = (
@@ -123,13 +123,13 @@ class MOVAConditioning(io.ComfyNode):
             notices.append(WHITE)
         if notices:
             notice.show("\n".join(notices))
-        pictures = [None if images is None else to_picture(images) for images in (start_image, end_image)]
+        first, last = (None if images is None else to_picture(images) for images in (start_image, end_image))
 
         def encode(clip: Tensor) -> Tensor:
             """[1, 3, F, H, W] in -1..1 -> latents in the VAE's own scale."""
             return vae.encode(clip[0].permute(1, 2, 3, 0) / 2 + 0.5)
 
-        condition = image_condition(encode, width, height, length, *pictures, text_only_frame)
+        condition = image_condition(encode, width, height, length, first, last, text_only_frame)
         remedy = "it may overflow in fp16: start ComfyUI with --bf16-vae or --fp32-vae, or load its file again"
         finite.check(condition, "What the VAE in vae made of the pictures", remedy)
         # Wan's entries, in Wan's sense: a mask of 1 where nothing is given.

@@ -52,7 +52,7 @@ def read_conditioning(path: Path) -> list:
     try:
         plain = strict_json.parse(metadata[FORMAT])
         tensors = load(path.read_bytes())  # not mapped: Windows lets nobody delete or replace a file that is
-        conditioning = [[tensors.pop(f"{i}"), dict(entries)] for i, entries in enumerate(plain)]
+        conditioning: list[list[Any]] = [[tensors.pop(f"{i}"), dict(entries)] for i, entries in enumerate(plain)]
         for name, tensor in tensors.items():
             index, key = name.split(".", 1)
             conditioning[int(index)][1][key] = tensor

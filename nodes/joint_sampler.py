@@ -16,7 +16,7 @@ from .host import kept_runs, notice
 from .host.checks import check_finite, check_run, latent_parts
 from .host.experts import check_experts
 from .host.identity import identity
-from .host.latent_format import AudioVideoLatent
+from .host.nested import AudioVideoLatent
 from .host.run_line import RunLine, memory_line
 from .host.settings import Settings
 from .host.two_experts import Stage, sample

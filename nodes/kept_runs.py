@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..mova import MovaError
 from ..mova.clip.rescue import read_run
 from .host import kept_runs, notice
-from .host.latent_format import AudioVideoLatent
+from .host.nested import AudioVideoLatent
 
 
 def names() -> list[str]:

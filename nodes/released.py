@@ -1,6 +1,5 @@
 """Released MOVA folders (laid out like a diffusers pipeline) among the host's model folders."""
 
-import functools
 from pathlib import Path
 
 import folder_paths
@@ -31,4 +30,4 @@ def path(name: str) -> Path:
     place = folders().get(folder)
     if place is None or ".." in rest:
         raise MovaError(f"There is no released MOVA folder {name!r} in models/{CATEGORY}; choose another.")
-    return functools.reduce(Path.joinpath, rest, place)
+    return place.joinpath(*rest)

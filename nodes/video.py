@@ -60,10 +60,11 @@ class MOVACombineVideo(io.ComfyNode):
         check_fps(fps)
         check_images(images, "images")
         rate = frame_rate(fps)
+        waveform, sample_rate = None, 0
         if audio is not None:
             check_audio(audio)
-        sound = (None, 0) if audio is None else (audio["waveform"], audio["sample_rate"])
-        fitted = fit(images, *sound, rate)
+            waveform, sample_rate = audio["waveform"], audio["sample_rate"]
+        fitted = fit(images, waveform, sample_rate, rate)
         if fitted.notices:
             notice.show("\n".join(fitted.notices))
         if audio is not None:

@@ -207,9 +207,9 @@ def test_missing_unknown_and_misshapen_tensors_are_named_at_most_three_of_each(t
 def test_matching_tensors_pass_and_optional_ones_may_be_absent_or_unexpected(tmp_path):
     sharded(tmp_path)
     weights = open_weights(tmp_path)
-    check_tensors(weights, {"x": [2, 3], "y": (4,), "z": ()}, "here")
-    check_tensors(weights, {"x": (2, 3), "y": (4,), "w": (1,)}, "here", optional={"w", "z"})
-    assert "'x' is" in refusal(check_tensors, weights, {"x": (2,)}, "here", {"x", "y", "z"})
+    check_tensors(weights.tensors, {"x": [2, 3], "y": (4,), "z": ()}, "here")
+    check_tensors(weights.tensors, {"x": (2, 3), "y": (4,), "w": (1,)}, "here", optional={"w", "z"})
+    assert "'x' is" in refusal(check_tensors, weights.tensors, {"x": (2,)}, "here", {"x", "y", "z"})
 
 
 def small_module(device=None):
@@ -217,10 +217,10 @@ def small_module(device=None):
     return torch.nn.ModuleDict({"part": module})
 
 
-def test_expected_shapes_are_those_under_the_prefix_without_it():
-    shapes = expected_shapes(small_module("meta"), "part.0.")
-    assert shapes == {"weight": (3, 2), "bias": (3,)}
-    assert "part.1.running_mean" in expected_shapes(small_module("meta"))
+def test_expected_shapes_are_those_of_parameters_and_buffers():
+    shapes = expected_shapes(small_module("meta"))
+    assert shapes["part.0.weight"] == (3, 2) and shapes["part.0.bias"] == (3,)
+    assert "part.1.running_mean" in shapes
 
 
 def test_a_meta_module_filled_from_a_file_computes_as_the_saved_one(tmp_path):
@@ -228,7 +228,7 @@ def test_a_meta_module_filled_from_a_file_computes_as_the_saved_one(tmp_path):
     save_file(saved.state_dict(), tmp_path / "w.safetensors")
     module = small_module("meta").eval()
     weights = open_weights(tmp_path / "w.safetensors")
-    check_tensors(weights, expected_shapes(module), "w")
+    check_tensors(weights.tensors, expected_shapes(module), "w")
     assign(module, weights.read(weights.tensors))
     x = torch.randn(4, 2)
     assert torch.equal(module["part"](x), saved["part"](x))

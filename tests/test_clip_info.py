@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import av
 import pytest
-from clips import moving_frames, tone
+from clips import moving_frames, read_clip, tone
 from sentences import refusal
 
 from mova.clip import media, reading
@@ -43,7 +43,7 @@ def decoded(path):
 def told(path):
     """Frames, seconds and rate, as `info` says them; they must be those that are decoded."""
     info = reading.read_clip_info(path)
-    frames, waveform, *_ = reading.read_clip(path)
+    frames, waveform, *_ = read_clip(path)
     assert info.frames == decoded(path) == len(frames) and waveform is not None
     return info.frames, round(info.duration_s, 3), info.fps
 
@@ -95,5 +95,5 @@ def test_a_clip_that_is_cut_off_says_how_much_is_missing(clip, tmp_path, flags):
     path.write_bytes(whole[: len(whole) * 3 // 4] if flags == "faststart" else whole[: whole.rindex(b"mdat") + 20])
     missing = reading.missing_bytes(path)
     assert missing > 0
-    for read in (reading.read_clip_info, reading.read_clip):
+    for read in (reading.read_clip_info, read_clip):
         assert f"{path} is cut off: its last {missing} bytes are missing;" in refusal(read, path)

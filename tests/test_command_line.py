@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from clips import read_clip
 from PIL import Image
 
 from mova.__main__ import main
 from mova.clip.media import write_clip
-from mova.clip.reading import read_clip, read_clip_info
+from mova.clip.reading import read_clip_info
 from mova.clip.rescue import read_run
 
 ROOT = Path(__file__).parents[1]

@@ -8,10 +8,10 @@ from fractions import Fraction
 
 import pytest
 import torch
-from clips import moving_frames, tone
+from clips import moving_frames, read_clip, tone
 from sentences import refusal
 
-from mova.clip import fit, media, reading
+from mova.clip import fit, media
 
 FPS = Fraction(24)
 
@@ -20,7 +20,7 @@ def written(path, frames, waveform, rate):
     """The clip as it is read back, and what was told."""
     told = []
     media.write_clip(path, frames, 24, waveform, rate, tell=told.append)
-    return reading.read_clip(path), told
+    return read_clip(path), told
 
 
 @pytest.mark.parametrize(

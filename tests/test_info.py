@@ -3,6 +3,7 @@
 import json
 import sys
 
+import av
 import gguf
 import pytest
 import torch
@@ -118,6 +119,23 @@ def test_a_release_is_described_also_without_the_library_of_its_video_vae(tiny_c
     lines = info(tiny_checkpoint)
     assert [line.split(", not checked")[0] for line in lines] == whole
     assert [line.split()[0] for line in lines if "not checked" in line] == ["video_vae", "text_encoder"]
+
+
+def test_a_clip_that_comfyui_saved_tells_what_our_nodes_were_set_to(tmp_path, info):
+    prompt = {
+        "3": {"class_type": "MOVAJointSampler", "inputs": {"seed": 7, "latent": ["2", 0], "sampler": "a\x1b[31mb"}},
+        "4": {"class_type": "SaveVideo", "inputs": {"codec": "auto"}},
+        "5": {"class_type": "MOVATextEncode", "inputs": ["odd"]},
+        "6": "odd",
+        "7": {"class_type": ["MOVA"]},
+    }
+    with av.open(tmp_path / "clip.mp4", "w", options={"movflags": "use_metadata_tags"}) as container:
+        container.metadata["prompt"] = json.dumps(prompt)
+        stream = container.add_stream("libx264", rate=24)
+        stream.width, stream.height = 32, 32
+        container.mux([*stream.encode(av.VideoFrame(32, 32, "yuv420p")), *stream.encode(None)])
+    lines = [line for line in info(tmp_path / "clip.mp4") if "MOVA" in line or "codec: auto" in line]
+    assert lines == ["MOVAJointSampler (3), seed: 7", "MOVAJointSampler (3), sampler: a [31mb"]
 
 
 def test_a_clip_tells_each_value_once(tmp_path, info):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from clips import listing, moving_frames, tone
+from clips import listing, moving_frames, read_clip, tone
 from sentences import refusal
 
 from mova.clip import fit, media, reading
@@ -107,7 +107,7 @@ def test_a_clip_has_the_asked_frames_rate_and_sound_of_their_length(tmp_path, fp
     assert (info.frames, info.width, info.height) == (count, 48, 32)
     assert info.fps == pytest.approx(fps, abs=1e-4) and info.duration_s == pytest.approx(count / fps, abs=1e-4)
     assert (info.video_codec, info.audio_codec, info.sample_rate, info.channels) == ("h264", "aac", 48000, 1)
-    frames, waveform, rate, read_fps = reading.read_clip(path)
+    frames, waveform, rate, read_fps = read_clip(path)
     assert (frames.shape, frames.dtype, rate, read_fps) == ((count, 32, 48, 3), torch.uint8, 48000, info.fps)
     assert abs(waveform.shape[1] - wanted) <= AAC_FRAME
     assert listing(tmp_path) == ["clip.mp4"]
@@ -116,7 +116,7 @@ def test_a_clip_has_the_asked_frames_rate_and_sound_of_their_length(tmp_path, fp
 def test_frames_come_back_in_order(tmp_path):
     written = moving_frames(25)
     media.write_clip(tmp_path / "a.mp4", written, 24, None)
-    read = reading.read_clip(tmp_path / "a.mp4")[0]
+    read = read_clip(tmp_path / "a.mp4")[0]
     distance = (read[:, None].float() - written[None].float()).abs().mean(dim=(2, 3, 4))
     assert distance.argmin(dim=1).tolist() == list(range(25))
 
@@ -124,7 +124,7 @@ def test_frames_come_back_in_order(tmp_path):
 @pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (190, 90, 60)])
 def test_colours_come_back(tmp_path, colour):
     media.write_clip(tmp_path / "a.mp4", torch.tensor(colour, dtype=torch.uint8).expand(3, 32, 32, 3), 24, None)
-    read = reading.read_clip(tmp_path / "a.mp4")[0].float()
+    read = read_clip(tmp_path / "a.mp4")[0].float()
     assert (read - torch.tensor(colour)).abs().max() <= 4
 
 
@@ -142,7 +142,7 @@ def test_sound_comes_back_in_sync(tmp_path, rate, channels):
     written = tone(rate * 49 // 24, rate, channels)
     written[:, : rate // 2] = 0  # an onset, since a tone alone also fits when shifted by a period
     media.write_clip(tmp_path / "a.mp4", moving_frames(49), 24, written, sample_rate=rate)
-    read = reading.read_clip(tmp_path / "a.mp4")[1][:, : written.shape[1]]
+    read = read_clip(tmp_path / "a.mp4")[1][:, : written.shape[1]]
     assert read.shape == written.shape
     for channel in range(channels):
         assert torch.corrcoef(torch.stack([read[channel], written[channel]]))[0, 1] > 0.99
@@ -153,7 +153,7 @@ def test_sound_comes_back_in_sync(tmp_path, rate, channels):
 def test_sound_louder_than_full_scale_is_clipped_to_it(tmp_path):
     media.write_clip(tmp_path / "loud.mp4", moving_frames(5), 24, tone(10_000) * 20)
     media.write_clip(tmp_path / "clipped.mp4", moving_frames(5), 24, (tone(10_000) * 20).clamp(-1, 1))
-    loud, clipped = (reading.read_clip(tmp_path / name)[1] for name in ("loud.mp4", "clipped.mp4"))
+    loud, clipped = (read_clip(tmp_path / name)[1] for name in ("loud.mp4", "clipped.mp4"))
     assert torch.equal(loud, clipped)
 
 
@@ -161,7 +161,7 @@ def test_a_clip_without_sound_has_no_sound_track(tmp_path):
     media.write_clip(tmp_path / "a.mp4", moving_frames(5), 24, None)
     info = reading.read_clip_info(tmp_path / "a.mp4")
     assert (info.frames, info.audio_codec, info.sample_rate, info.channels, info.settings) == (5, None, 0, 0, {})
-    assert reading.read_clip(tmp_path / "a.mp4")[1:3] == (None, 0)
+    assert read_clip(tmp_path / "a.mp4")[1:3] == (None, 0)
 
 
 def test_a_clip_goes_under_a_name_in_any_script(tmp_path):
@@ -199,7 +199,7 @@ def test_a_path_and_an_undecodable_name_in_the_settings_do_not_lose_the_clip(tmp
 
 
 def test_a_comment_that_is_not_ours_gives_no_settings():
-    assert [reading.settings_from_json(text) for text in ("made with love", "[1]", "", "[" * 100_000)] == [{}] * 4
+    assert [reading.object_from_json(text) for text in ("made with love", "[1]", "", "[" * 100_000)] == [{}] * 4
 
 
 def test_the_index_of_a_clip_is_in_front(tmp_path):

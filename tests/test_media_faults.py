@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from clips import listing, moving_frames, tone
+from clips import listing, moving_frames, read_clip, tone
 from PIL import Image
 from sentences import refusal
 
@@ -99,7 +99,7 @@ def test_a_full_disk_gives_one_sentence_and_leaves_nothing(tmp_path):
 # Reading what is not a clip
 
 
-@pytest.mark.parametrize("read", [reading.read_clip_info, reading.read_clip])
+@pytest.mark.parametrize("read", [reading.read_clip_info, read_clip])
 def test_what_is_not_a_clip_is_named(tmp_path, read):
     (tmp_path / "text.mp4").write_text("#EXTM3U\nhttp://example.com/a.ts\n")
     Image.new("RGB", (8, 8)).save(tmp_path / "picture.png")
@@ -109,7 +109,7 @@ def test_what_is_not_a_clip_is_named(tmp_path, read):
     assert f"{tmp_path / 'picture.png'} " in refusal(read, tmp_path / "picture.png")
 
 
-@pytest.mark.parametrize("read", [reading.read_clip_info, reading.read_clip])
+@pytest.mark.parametrize("read", [reading.read_clip_info, read_clip])
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.95])
 def test_a_truncated_clip_is_named(tmp_path, read, kept):
     path = tmp_path / "a.mp4"

@@ -23,17 +23,17 @@ def sine(share, half_rate, rate, samples):
 
 @pytest.mark.parametrize(("old", "new"), RATES)
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.89])
-def test_a_sine_comes_out_as_the_exact_sinc_gives_it_but_for_4e_5(old, new, share):
+def test_a_sine_comes_out_as_the_exact_sinc_gives_it_but_for_3e_5(old, new, share):
     half = min(old, new) / 2
     made = resample(sine(share, half, old, old // 4).float(), old, new)
     inner = slice(len(made) // 4, -len(made) // 4)  # a sine begins and ends at once, which no resampler can
-    assert (made - sine(share, half, new, len(made)))[inner].abs().max() < 4e-5
+    assert (made - sine(share, half, new, len(made)))[inner].abs().max() < 3e-5
 
 
-@pytest.mark.parametrize("share", [1.02, 1.2, 1.9])
+@pytest.mark.parametrize("share", [1.0, 1.02, 1.2, 1.9])
 def test_what_the_new_rate_cannot_hold_is_left_out(share):
     made = resample(sine(share, 24000, 96000, 48000).float(), 96000, 48000)
-    assert made[6000:-6000].abs().max() < 4e-5
+    assert made[6000:-6000].abs().max() < 3e-5
 
 
 @pytest.mark.parametrize(("old", "new"), [*RATES, (11, 48000), (10_000_000, 48000)])
@@ -42,6 +42,11 @@ def test_any_length_at_any_rate_gives_as_many_samples_as_its_time_takes(old, new
     made = resample(torch.rand(2, 3, samples, dtype=torch.float64), old, float(new))
     assert made.shape == (2, 3, math.ceil(samples * new / old)) and made.dtype == torch.float32
     assert made.isfinite().all()
+
+
+def test_a_sound_shorter_than_the_filter_is_not_lost():
+    made = resample(torch.ones(60), 48000, 44100)
+    assert made.shape == (56,) and (made[5:-5] - 1).abs().max() < 0.13  # Gibbs: it ends at once
 
 
 def test_rows_are_resampled_apart_and_alike():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from clips import read_clip
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from sentences import refusal
@@ -17,7 +18,6 @@ from mova.__main__ import main
 from mova.checkpoint.release import open_checkpoint
 from mova.clip import rescue
 from mova.clip.pipeline import generate
-from mova.clip.reading import read_clip
 from mova.clip.request import Request, identity
 from mova.clip.rescue import Keeper, Run, read_run, write_run
 from mova.clip.runtime import Runtime

@@ -5,9 +5,25 @@ from golden import CASES, KINDS, error, expected, joint_inputs, joint_model
 from mova import Cancelled
 from mova.sampling.euler import euler
 from mova.sampling.guidance import Guidance, guided
-from mova.sampling.schedule import low_noise_start, sigmas, snapped
+from mova.sampling.schedule import TIMESTEPS, low_noise_start, shifted, sigmas
 
 LOOPS = [(kind, name) for kind in KINDS for name in CASES[f"joint_{kind}"]["loops"]]
+
+
+def snapped(sigmas, shift=5.0):
+    """Each sigma but the last replaced by the nearest of the 1000 training sigmas.
+
+    The published loop moves the latents by these, while the model sees the exact timesteps: an accident of its
+    scheduler (FlowMatchPairScheduler.timestep_to_sigma), which the product does not have.
+    """
+    training = shifted(torch.linspace(1.0, 0.0, TIMESTEPS + 1)[:-1], shift)
+    nearest = (training[None] * TIMESTEPS - sigmas[:-1, None] * TIMESTEPS).abs().argmin(dim=1)
+    return torch.cat([training[nearest], sigmas[-1:]])
+
+
+def test_the_published_loop_s_accident_moves_a_sigma_by_less_than_a_thousandth():
+    exact = sigmas(50)
+    assert 0 < (snapped(exact) - exact).abs().max() < 1e-3
 
 
 @torch.no_grad()
@@ -22,16 +38,20 @@ def denoise(kind, name, snap):
     for expert, part in (("video_dit", slice(0, switch + 1)), ("video_dit_2", slice(switch, None))):
         model = joint_model(kind, expert)
 
-        def velocity(video, audio, video_time, audio_time, model=model):
-            times = torch.tensor([video_time]), torch.tensor([audio_time])
+        exact = iter(torch.stack([column[part][:-1] * TIMESTEPS for column in schedule], dim=1)[:, :, None])
+
+        def velocity(video, audio, video_time, audio_time, model=model, exact=exact):
+            times = torch.tensor([[video_time], [audio_time]])
+            if snap:
+                moved_by, times = times, next(exact)
+                assert (moved_by - times).abs().max() < 1
             x = torch.cat([video, condition], dim=1)
             return guided(
                 lambda positive, _: model(x, audio, *times, inputs["text" if positive else "negative_text"]),
                 Guidance(text=loop["cfg"]),
             )
 
-        stage = [column[part] for column in schedule]
-        video, audio = euler(velocity, video, audio, *stage, moves=tuple(column[part] for column in moves))
+        video, audio = euler(velocity, video, audio, *(column[part] for column in moves))
     return video, audio
 
 

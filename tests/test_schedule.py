@@ -3,7 +3,7 @@ import torch
 from golden import expected
 
 from mova import MovaError
-from mova.sampling.schedule import low_noise_start, sigmas, snapped
+from mova.sampling.schedule import low_noise_start, sigmas
 
 WANTED = expected("schedule")
 STEPS = [4, 8, 25, 50]
@@ -34,12 +34,6 @@ def test_a_schedule_with_a_least_sigma_and_no_extra_step_is_the_published_one(st
 
 def test_partial_denoising_takes_the_tail_of_the_longer_schedule():
     assert torch.allclose(sigmas(5, denoise=0.5), sigmas(10)[5:], rtol=1e-6)
-
-
-def test_snapping_moves_a_sigma_by_less_than_a_thousandth():
-    exact = sigmas(50)
-    moved = (snapped(exact) - exact).abs()
-    assert 0 < moved.max() < 1e-3
 
 
 def test_the_low_noise_expert_begins_below_the_boundary():

@@ -12,14 +12,13 @@ import av
 import numpy as np
 import pytest
 import torch
-from clips import tone
+from clips import read_clip, tone
 from sentences import refusal
 from videos import numbered, numbers, write, write_timed
 
 import mova
 from mova.clip.decoding import File
 from mova.clip.memory import Frames
-from mova.clip.reading import read_clip
 from mova.clip.stretch import Wanted, take
 
 # With which sound

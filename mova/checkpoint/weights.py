@@ -156,7 +156,7 @@ def open_shards(index: Path) -> Weights:
 
 
 def check_tensors(
-    weights_or_infos: Weights | Mapping[str, TensorInfo],
+    infos: Mapping[str, TensorInfo],
     expected: Mapping[str, Sequence[int]],
     where: str,
     optional: Collection[str] = (),
@@ -165,7 +165,6 @@ def check_tensors(
 
     The `optional` ones may be missing, and may be there without being expected. `where` begins the message.
     """
-    infos = weights_or_infos.tensors if isinstance(weights_or_infos, Weights) else weights_or_infos
     missing = [name for name in expected if name not in infos and name not in optional]
     extra = [name for name in infos if name not in expected and name not in optional]
     misshapen = [

@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import av
-import torch
-from av.video.reformatter import ColorRange
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from .. import strict_json
 from ..errors import MovaError
 from ..files import reason
-from .decoding import channels_of
 
 
 @dataclass(frozen=True)
 class ClipInfo:
-    """What a clip holds. Without sound `audio_codec` is None and `sample_rate` and `channels` are 0."""
+    """What a clip holds. Without sound `audio_codec` is None and `sample_rate` and `channels` are 0.
+
+    `settings` are those of `generate`; `prompt` is the workflow that ComfyUI's Save Video keeps, in the API's format.
+    """
 
     frames: int
     width: int
@@ -33,6 +32,7 @@ class ClipInfo:
     sample_rate: int
     channels: int
     settings: dict[str, Any]
+    prompt: dict[str, Any]
 
 
 def read_image(path: Path) -> Image.Image:
@@ -84,26 +84,9 @@ def read_clip_info(path: Path) -> ClipInfo:
             audio_codec=audio.codec_context.name if audio else None,
             sample_rate=audio.rate if audio else 0,
             channels=audio.channels if audio else 0,
-            settings=settings_from_json(container.metadata.get("comment", "")),
+            settings=object_from_json(container.metadata.get("comment", "")),
+            prompt=object_from_json(container.metadata.get("prompt", "")),
         )
-
-
-def read_clip(path: Path) -> tuple[Tensor, Tensor | None, int, float]:
-    """Decode the MP4 at `path`: frames uint8 [F, H, W, 3], waveform float32 [channels, samples] or None, rate, fps.
-
-    The rate is in samples a second, 0 without sound. Raises MovaError if it is not a whole clip.
-    """
-    pictures, sounds = [], []
-    with opened_clip(path) as container:
-        video, audio = container.streams.video[0], first_audio(container)
-        packed = av.AudioResampler(format="flt")
-        for frame in container.decode(video, audio) if audio else container.decode(video):
-            if isinstance(frame, av.VideoFrame):
-                pictures.append(torch.from_numpy(frame.to_ndarray(format="rgb24", dst_color_range=ColorRange.JPEG)))
-            else:
-                sounds += [torch.from_numpy(channels_of(part)) for part in packed.resample(frame)]  # type: ignore[arg-type]
-        waveform = torch.cat(sounds, dim=1) if sounds else None
-        return torch.stack(pictures), waveform, audio.rate if audio else 0, stream_fps(video)
 
 
 @contextlib.contextmanager
@@ -150,13 +133,13 @@ def missing_bytes(path: Path) -> int:
     return at - size
 
 
-def settings_from_json(text: str) -> dict[str, Any]:
-    """The settings in a clip's comment; empty if the comment is somebody else's."""
+def object_from_json(text: str) -> dict[str, Any]:
+    """What a clip's metadata tells; empty if it is somebody else's."""
     try:
-        settings = strict_json.parse(text)
+        found = strict_json.parse(text)
     except ValueError:
         return {}
-    return settings if isinstance(settings, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def no_file(path: Path) -> str:

@@ -70,8 +70,7 @@ class Entry:
 def file_of(entry: Entry) -> Path:
     """The file in which an entry's tensor is read."""
     source: Any = entry.source
-    path: Path = source.path if isinstance(source, FileBytes) else source.files[entry.source_name]
-    return path
+    return source.path if isinstance(source, FileBytes) else source.files[entry.source_name]
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ def plan_file(path: Path, stem: str | None, dtype: str, parts: Sequence[str] | N
     if held:
         raise broken(path, f"is quantised ({', '.join(held)})", "convert from the bf16 file, or the released folder")
     config = MovaConfig.from_file(weights.shapes(), weights.metadata, path)
-    check_tensors(weights, expected_shapes(JointModel(config, device="meta")), weights.where)
+    check_tensors(weights.tensors, expected_shapes(JointModel(config, device="meta")), weights.where)
     part = stored_expert(weights.metadata, path)
     if part is None and parts and len(parts) == 1:
         part = parts[0]

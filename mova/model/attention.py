@@ -53,16 +53,14 @@ def xformers_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """xformers' memory-efficient attention: exact, CUDA only."""
     import xformers.ops
 
-    out: Tensor = xformers.ops.memory_efficient_attention(*(split_heads(x, heads) for x in (q, k, v)))
-    return out.flatten(2)
+    return xformers.ops.memory_efficient_attention(*(split_heads(x, heads) for x in (q, k, v))).flatten(2)
 
 
 def sage_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """SageAttention: 8-bit scores, so faster and not exact; CUDA and half precision only."""
     import sageattention
 
-    out: Tensor = sageattention.sageattn(*(split_heads(x, heads) for x in (q, k, v)), tensor_layout="NHD")
-    return out.flatten(2)
+    return sageattention.sageattn(*(split_heads(x, heads) for x in (q, k, v)), tensor_layout="NHD").flatten(2)
 
 
 def onednn_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:

@@ -29,12 +29,22 @@ class Snake(nn.Module):
         return x + (alpha + 1e-9).reciprocal() * torch.sin(alpha * x).square()
 
 
-class ResidualUnit(nn.Module):
+class Chain(nn.Module):
+    """Layers one after the other, under the name that they have in the published code."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.block = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x)
+
+
+class ResidualUnit(Chain):
     """A dilated and a pointwise convolution, added to their input."""
 
     def __init__(self, dim: int, dilation: int, operations: Any, **factory: Any) -> None:
-        super().__init__()
-        self.block = nn.Sequential(
+        super().__init__(
             Snake(dim, **factory),
             operations.Conv1d(dim, dim, kernel_size=7, dilation=dilation, padding=3 * dilation, **factory),
             Snake(dim, **factory),
@@ -49,61 +59,37 @@ def residual_units(dim: int, operations: Any, **factory: Any) -> list[nn.Module]
     return [ResidualUnit(dim, dilation, operations, **factory) for dilation in (1, 3, 9)]
 
 
-class EncoderBlock(nn.Module):
+def encoder_block(dim: int, stride: int, operations: Any, **factory: Any) -> Chain:
     """Residual units, then a convolution that shortens by the stride and doubles the channels."""
-
-    def __init__(self, dim: int, stride: int, operations: Any, **factory: Any) -> None:
-        super().__init__()
-        down = operations.Conv1d(
-            dim, 2 * dim, kernel_size=2 * stride, stride=stride, padding=math.ceil(stride / 2), **factory
-        )
-        self.block = nn.Sequential(*residual_units(dim, operations, **factory), Snake(dim, **factory), down)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.block(x)
-        return out
+    down = operations.Conv1d(
+        dim, 2 * dim, kernel_size=2 * stride, stride=stride, padding=math.ceil(stride / 2), **factory
+    )
+    return Chain(*residual_units(dim, operations, **factory), Snake(dim, **factory), down)
 
 
-class DecoderBlock(nn.Module):
+def decoder_block(dim: int, stride: int, operations: Any, **factory: Any) -> Chain:
     """A transposed convolution that lengthens by the stride and halves the channels, then residual units."""
-
-    def __init__(self, dim: int, out_dim: int, stride: int, operations: Any, **factory: Any) -> None:
-        super().__init__()
-        up = operations.ConvTranspose1d(
-            dim,
-            out_dim,
-            kernel_size=2 * stride,
-            stride=stride,
-            padding=math.ceil(stride / 2),
-            output_padding=stride % 2,
-            **factory,
-        )
-        self.block = nn.Sequential(Snake(dim, **factory), up, *residual_units(out_dim, operations, **factory))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.block(x)
-        return out
+    up = operations.ConvTranspose1d(
+        dim,
+        dim // 2,
+        kernel_size=2 * stride,
+        stride=stride,
+        padding=math.ceil(stride / 2),
+        output_padding=stride % 2,
+        **factory,
+    )
+    return Chain(Snake(dim, **factory), up, *residual_units(dim // 2, operations, **factory))
 
 
-class Encoder(nn.Module):
+def encoder(config: AudioVAEConfig, operations: Any, **factory: Any) -> Chain:
     """Waveform [B, 1, N] -> features [B, latent_dim, N / hop]."""
-
-    def __init__(self, config: AudioVAEConfig, operations: Any, **factory: Any) -> None:
-        super().__init__()
-        dim = config.encoder_dim
-        layers: list[nn.Module] = [operations.Conv1d(1, dim, kernel_size=7, padding=3, **factory)]
-        for stride in config.encoder_rates:
-            layers.append(EncoderBlock(dim, stride, operations, **factory))
-            dim *= 2
-        layers += [
-            Snake(dim, **factory),
-            operations.Conv1d(dim, config.latent_dim, kernel_size=3, padding=1, **factory),
-        ]
-        self.block = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.block(x)
-        return out
+    dim = config.encoder_dim
+    layers: list[nn.Module] = [operations.Conv1d(1, dim, kernel_size=7, padding=3, **factory)]
+    for stride in config.encoder_rates:
+        layers.append(encoder_block(dim, stride, operations, **factory))
+        dim *= 2
+    last = operations.Conv1d(dim, config.latent_dim, kernel_size=3, padding=1, **factory)
+    return Chain(*layers, Snake(dim, **factory), last)
 
 
 class Decoder(nn.Module):
@@ -114,14 +100,13 @@ class Decoder(nn.Module):
         dim = config.decoder_dim
         layers: list[nn.Module] = [operations.Conv1d(config.latent_dim, dim, kernel_size=7, padding=3, **factory)]
         for stride in config.decoder_rates:
-            layers.append(DecoderBlock(dim, dim // 2, stride, operations, **factory))
+            layers.append(decoder_block(dim, stride, operations, **factory))
             dim //= 2
         layers += [Snake(dim, **factory), operations.Conv1d(dim, 1, kernel_size=7, padding=3, **factory), nn.Tanh()]
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.model(x)
-        return out
+        return self.model(x)
 
 
 @contextlib.contextmanager
@@ -154,7 +139,7 @@ class AudioVAE(nn.Module):
         super().__init__()
         factory = {"dtype": dtype, "device": device}
         self.config = config
-        self.encoder = Encoder(config, operations, **factory)
+        self.encoder = encoder(config, operations, **factory)
         self.quant_conv = operations.Conv1d(config.latent_dim, 2 * config.latent_dim, kernel_size=1, **factory)
         self.post_quant_conv = operations.Conv1d(config.latent_dim, config.latent_dim, kernel_size=1, **factory)
         self.decoder = Decoder(config, operations, **factory)
@@ -172,8 +157,7 @@ class AudioVAE(nn.Module):
     @without_tf32()
     def decode(self, latent: Tensor) -> Tensor:
         """latent [B, latent_dim, L] -> waveform [B, 1, hop * L] in -1..1."""
-        out: Tensor = self.decoder(self.post_quant_conv(latent))
-        return out
+        return self.decoder(self.post_quant_conv(latent))
 
 
 def plain_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

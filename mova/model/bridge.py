@@ -29,10 +29,8 @@ class Conditioner(nn.Module):
         context_rotation: Rotation | None = None,
     ) -> Tensor:
         """x [B, L, dim], y [B, S, context_dim] -> what to add to x, [B, L, dim]."""
-        out: Tensor = self.inner(
-            x, self.y_norm(y), kernels=kernels, rotation=rotation, context_rotation=context_rotation
-        )
-        return out
+        y = self.y_norm(y)
+        return self.inner(x, y, kernels=kernels, rotation=rotation, context_rotation=context_rotation)
 
 
 # How much a direction of the bridge brings; a tensor [] where torch.compile must not take it for a constant.

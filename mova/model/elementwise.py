@@ -46,14 +46,12 @@ def norm_and_rotate_(x: Tensor, norm: nn.Module, heads: int, rotation: Rotation 
 
 def gelu_(x: Tensor) -> Tensor:
     """tanh-GELU of x, in place (torch.nn.functional has it only with a new tensor)."""
-    out: Tensor = torch.ops.aten.gelu_(x, approximate="tanh")
-    return out
+    return torch.ops.aten.gelu_(x, approximate="tanh")
 
 
 def gelu_linear(layer: nn.Module, x: Tensor) -> Tensor:
     """A layer of the tanh-GELU of x, which is overwritten."""
-    out: Tensor = layer(gelu_(x))
-    return out
+    return layer(gelu_(x))
 
 
 def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:

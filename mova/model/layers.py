@@ -38,15 +38,13 @@ def linear_as(layer: nn.Module, x: Tensor, cast: bool) -> Tensor:
 
 def patches(transformer_options: dict[str, Any] | None, name: str) -> list[Callable[[dict[str, Any]], Any]]:
     """What packs have plugged into ComfyUI's models under that name ("attn1_patch", "attn2_patch", "double_block")."""
-    found: list[Callable[[dict[str, Any]], Any]] = (transformer_options or {}).get("patches", {}).get(name, [])
-    return found
+    return (transformer_options or {}).get("patches", {}).get(name, [])
 
 
 def over_input_(layer: nn.Module, x: Tensor, blocks: int) -> Tensor:
     """layer(x) of a long sequence x [B, L, D] written over x, so many blocks of rows at a time: no tensor beside it."""
     if blocks == 1 or is_short(x) or layer._forward_hooks or layer._forward_pre_hooks:  # who may keep what they see
-        out: Tensor = layer(x)
-        return out
+        return layer(x)
     for rows in x.view(1, -1, x.shape[2]).chunk(blocks, dim=1):
         rows.copy_(layer(rows))
     return x
@@ -89,8 +87,7 @@ class CrossAttention(nn.Module):
         q = kernels.norm_and_rotate_(self.q(x), self.norm_q, self.num_heads, rotation)
         out = kernels.attention(q, k, v, self.num_heads)
         del q, k, v
-        result: Tensor = self.o(out)
-        return result
+        return self.o(out)
 
 
 class SelfAttention(CrossAttention):
@@ -130,5 +127,4 @@ class SelfAttention(CrossAttention):
             heads = {"q": split_heads(q, self.num_heads), "k": split_heads(k, self.num_heads)}
             out = patch({"x": out, **heads, "transformer_options": transformer_options})
         del q, k, v
-        result: Tensor = self.o(out)
-        return result
+        return self.o(out)

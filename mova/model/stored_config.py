@@ -38,5 +38,4 @@ def stored_config(metadata: Mapping[str, str], where: object = "The file") -> di
 
 def stored_expert(metadata: Mapping[str, str], where: object = "The file") -> str | None:
     """ "high_noise" or "low_noise"; None if the file does not say. Raises MovaError as stored_config does."""
-    expert: str | None = stored_config(metadata, where).get("expert")
-    return expert
+    return stored_config(metadata, where).get("expert")

@@ -126,8 +126,7 @@ def run_block(block: nn.Module, x: Tensor, given: BlockInput) -> Tensor:
     """A block, or what a pack has put in the place of its forward, which is called as ComfyUI's Wan calls it."""
     plugged = given.plugged
     if plugged is None or "block" not in plugged.parts:
-        out: Tensor = block(x, given)
-        return out
+        return block(x, given)
     named = {"e": given.modulation[:, None], "freqs": plugged.freqs, "context": given.context}
     out = block(x, **named, context_img_len=None, transformer_options=plugged.transformer_options)
     return out.clone()  # the next layer works in place, and the pack may keep what it gave
@@ -145,8 +144,7 @@ class Head(nn.Module):
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Tokens x [B, L, dim] and the embedded timestep [B, dim] -> patches [B, L, out_dim * patch]."""
         shift, scale = (self.modulation.to(time) + time[:, None]).chunk(2, dim=1)
-        out: Tensor = self.head(modulated_norm(x, shift, scale, self.eps))
-        return out
+        return self.head(modulated_norm(x, shift, scale, self.eps))
 
 
 class Tower(nn.Module):

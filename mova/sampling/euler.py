@@ -23,16 +23,14 @@ def euler(
     audio_sigmas: Tensor,
     callback: Callback | None = None,
     cancelled: Callable[[], bool] | None = None,
-    moves: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The published loop: x <- x + v * (sigma_next - sigma), each modality along its own sigmas [steps + 1].
 
-    `moves` are the (video, audio) sigmas to move by, if not those that the model sees (schedule.snapped).
     Raises Cancelled before the first step at which cancelled() is true, and NotFinite (with its step, 0-based) behind
     the first that leaves NaN or infinite values.
     """
     watch = Watch()
-    video_moves, audio_moves = (sigmas.diff().tolist() for sigmas in moves or (video_sigmas, audio_sigmas))
+    video_moves, audio_moves = (sigmas.diff().tolist() for sigmas in (video_sigmas, audio_sigmas))
     video_times, audio_times = ((sigmas[:-1] * TIMESTEPS).tolist() for sigmas in (video_sigmas, audio_sigmas))
     for step in range(len(video_moves)):
         if cancelled and cancelled():

@@ -38,17 +38,6 @@ def sigmas(
     return torch.cat([shifted(base, shift), torch.zeros(1)])
 
 
-def snapped(sigmas: Tensor, shift: float = 5.0) -> Tensor:
-    """Each sigma but the last replaced by the nearest of the 1000 training sigmas.
-
-    The published loop moves the latents by these, while the model sees the exact timesteps: an accident of its
-    scheduler (FlowMatchPairScheduler.timestep_to_sigma), worth under 0.001 and needed only to reproduce it.
-    """
-    training = shifted(torch.linspace(1.0, 0.0, TIMESTEPS + 1)[:-1], shift)
-    nearest = (training[None] * TIMESTEPS - sigmas[:-1, None] * TIMESTEPS).abs().argmin(dim=1)
-    return torch.cat([training[nearest], sigmas[-1:]])
-
-
 def is_boundary(value: float) -> bool:
     """Whether this is a sigma at which the low-noise expert can take over (from 0: never, to 1: at once)."""
     return 0 <= value <= 1  # False for NaN

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..checkpoint.header import DTYPE_BITS, TensorInfo
 from ..checkpoint.hub_record import record_of
@@ -112,7 +113,7 @@ def describe_gguf(path: Path) -> Iterator[str]:
 
 def describe_clip(path: Path) -> Iterator[str]:
     clip = dataclasses.asdict(read_clip_info(path))
-    settings = clip.pop("settings")
+    settings = {**clip.pop("settings"), **dict(node_settings(clip.pop("prompt")))}
     yield f"clip {path}"
     for name, value in clip.items():
         yield printable(f"{name}: {value}")
@@ -120,6 +121,16 @@ def describe_clip(path: Path) -> Iterator[str]:
         yield "no settings of ours in it"
     for name, value in ((name, value) for name, value in settings.items() if name not in clip):
         yield printable(f"{name}: {value if isinstance(value, str) else json.dumps(value)}")
+
+
+def node_settings(prompt: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What MOVA's nodes were set to in a workflow (ComfyUI's API format), but for what came over links."""
+    for number, node in prompt.items():
+        kind = node.get("class_type") if isinstance(node, dict) else None
+        inputs = node.get("inputs") if isinstance(kind, str) and kind.startswith("MOVA") else None
+        for name, value in inputs.items() if isinstance(inputs, dict) else ():
+            if not isinstance(value, list):
+                yield f"{kind} ({number}), {name}", value
 
 
 def kind_of(shapes: Shapes, metadata: Mapping[str, str]) -> str:

@@ -139,4 +139,4 @@ def fit_noise(noise: Tensor, shapes: Sequence[Sequence[int]]) -> None:
             "The noise does not fit the audio-video latent; use SamplerCustomAdvanced with Disable Noise, or MOVA "
             "Joint Sampler."
         )
-    noise.set_(noise.new_zeros(shapes[0][0], 1, size))
+    noise.set_(noise.new_zeros(shapes[0][0], 1, size))  # type: ignore[call-overload]

@@ -63,8 +63,7 @@ def host_gelu_linear(layer: nn.Module, x: Tensor) -> Tensor:
     int8 = getattr(getattr(layer, "weight", None), "_layout_cls", None) == "TensorWiseINT8Layout"
     if fused is None or not int8 or is_replaced(layer):
         return gelu_linear(layer, x)
-    out: Tensor = fused(layer, x, "gelu_tanh")
-    return out
+    return fused(layer, x, "gelu_tanh")
 
 
 NORMS: dict[str, NormAndRotate] = {

@@ -14,7 +14,7 @@ from ...mova import JointModel, MovaConfig, MovaError
 from ...mova.checkpoint.quantised_layers import MARK, marked_format
 from ...mova.model.config import RELEASED
 from ...mova.model.shapes import expected_shapes
-from . import accessory, nested
+from . import accessory, load_vae, nested
 from .base import MOVA
 from .latent_format import MovaLatents
 
@@ -29,7 +29,7 @@ ACTIVATION_FACTOR = 0.04
 class MovaFamily(comfy.supported_models_base.BASE):
     """What the host needs to know of the family. To the host a MOVA file is a Wan file with more in it."""
 
-    unet_config = {"image_model": "wan2.1", "model_type": "t2v"}  # noqa: RUF012 - as in the host's own classes
+    unet_config: dict[str, Any] = {"image_model": "wan2.1", "model_type": "t2v"}  # noqa: RUF012 - as in the host's own classes
     unet_extra_config: dict = {}  # noqa: RUF012
     required_keys = {  # noqa: RUF012
         "audio_dit.patch_embedding.weight",
@@ -115,6 +115,7 @@ def register() -> Path | None:
         models.insert(0, MovaFamily)
         nested.adopt()
         accessory.protect(MOVA)
+        load_vae.tell_of_the_audio_vae()
     if there in (None, MovaFamily):
         return None
     return next(folder for folder in Path(inspect.getfile(there)).parents if (folder / "mova").is_dir())

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...mova.sampling.guidance import Guidance, guided
 from . import notice
 from .checks import check_given_noise, check_run, unbound
-from .latent_format import AudioVideoLatent
+from .nested import AudioVideoLatent
 from .settings import Settings
 
 # Which of the host's conditionings an evaluation (with text, with bridge) is made with.

@@ -74,7 +74,7 @@ class Replacements:
             plugged = layer.video.plugged
             made = None if plugged is None else plugged.freqs
             self.freqs = to_wan(layer.video.rotation.table) if made is None else made
-        given = {"txt": layer.video.context, "vec": layer.video.modulation[:, None], "pe": self.freqs}
+        given: dict[str, Any] = {"txt": layer.video.context, "vec": layer.video.modulation[:, None], "pe": self.freqs}
         given["transformer_options"] = self.transformer_options
         done = {"audio": audio}
 

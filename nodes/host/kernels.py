@@ -65,8 +65,7 @@ def kernels_by_place(transformer_options: dict[str, Any]) -> KernelsByPlace:
 
 def options_of(kernels: Kernels) -> dict[str, Any]:
     """The transformer_options that its attention has."""
-    found: dict[str, Any] = kernels.attention.transformer_options  # type: ignore[attr-defined]
-    return found
+    return kernels.attention.transformer_options  # type: ignore[attr-defined]
 
 
 def say_block(used: KernelsByPlace, index: int) -> None:

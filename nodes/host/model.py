@@ -51,7 +51,7 @@ class HostModel(JointModel):
             if isinstance(module, CrossAttention):
                 module.kernels_of = kernels_of
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         x: list[Tensor],
         timestep: Tensor,
@@ -111,7 +111,7 @@ class HostModel(JointModel):
         )
         return [video, finish(audio)]
 
-    @torch.compiler.disable  # computed on the processor: torch.compile would want a C++ compiler for it
+    @torch.compiler.disable  # type: ignore[untyped-decorator] # computed on the processor: torch.compile would want a C++ compiler for it
     def prepare(
         self,
         compiled: bool,
@@ -158,7 +158,7 @@ class HostModel(JointModel):
     def layer_modules(self) -> list[nn.Module]:
         """For each layer, the modules that it runs: blocks of the towers, and the bridge in front of them."""
         bridge = self.dual_tower_bridge
-        layers = []
+        layers: list[nn.Module] = []
         for i, block in enumerate(self.blocks):
             parts = [block]
             if i < len(self.audio_dit.blocks):

@@ -20,6 +20,7 @@ FILE_MARK = -16128.0  # the first number of a saved latent; then come the shapes
 PLAIN = "split it with MOVA Separate Latent, and join it again with MOVA Combine Latent."
 
 # What torch makes of each part by itself. Over the channels (dimension 1): the norm of LatentInterpolate.
+BY_NUMBER: tuple[Callable[..., Any], ...]
 BY_NUMBER = (torch.nan_to_num, torch.zeros_like, torch.ones_like, torch.empty_like, torch.rand_like, torch.randn_like)
 BY_NUMBER += (torch.abs, torch.clamp, torch.lerp, torch.add, torch.sub, torch.mul, torch.clone)
 BY_NUMBER += (Tensor.add, Tensor.sub, Tensor.mul)  # a tensor and then a latent
@@ -97,7 +98,7 @@ class AudioVideoLatent(NestedTensor):
         return -self + other
 
     def __neg__(self) -> "AudioVideoLatent":
-        return self * -1
+        return self.each(torch.neg)
 
     def __abs__(self) -> "AudioVideoLatent":
         return self.each(torch.abs)

@@ -15,6 +15,7 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from .accessory import harmless
+from .page import short_paths
 
 KEY = "mova_notice"  # of what web/page.js looks for
 
@@ -53,7 +54,7 @@ def send(text: str) -> None:
     """To whoever started the run."""
     node, server = get_executing_context(), getattr(PromptServer, "instance", None)
     if node is not None and server is not None and server.client_id is not None:
-        harmless(server.send_progress_text, "A notice")(text, node.node_id, server.client_id)
+        harmless(server.send_progress_text, "A notice")(short_paths(text), node.node_id, server.client_id)
 
 
 def kept(execute: Callable[[], io.NodeOutput]) -> io.NodeOutput:
@@ -65,5 +66,5 @@ def kept(execute: Callable[[], io.NodeOutput]) -> io.NodeOutput:
     finally:
         TOLD.reset(token)
     shown: Any = made.ui or {}
-    made.ui = {**(shown if isinstance(shown, dict) else shown.as_dict()), KEY: [told.text()]}
+    made.ui = {**(shown if isinstance(shown, dict) else shown.as_dict()), KEY: [short_paths(told.text())]}
     return made

@@ -43,7 +43,7 @@ class Settings:
 
     def held(self, compiled: bool, device: torch.device) -> tuple[Scale, Scale, Scale]:
         """The numbers; for compiled code as tensors, but for the scales that turn a direction of the bridge off."""
-        ratio, *scales = self.audio_shift_ratio, self.a2v_scale, self.v2a_scale
+        ratio, scales = self.audio_shift_ratio, (self.a2v_scale, self.v2a_scale)
         if not compiled:
             return ratio, *scales
         a2v, v2a = (torch.tensor(scale, device=device) if scale else 0.0 for scale in scales)

@@ -18,7 +18,7 @@ from ...mova.sampling.guidance import Guidance
 from . import step_by_step
 from .checks import check_given_noise, latent_parts, nested_masks
 from .guider import MovaGuider
-from .latent_format import AudioVideoLatent
+from .nested import AudioVideoLatent
 from .preview import callbacks
 from .settings import Settings
 

@@ -38,13 +38,19 @@ def refusals():
     return cases, refused
 
 
+def says(found, sentence):
+    """Whether this, or this part of it, is told: "what is wrong; what to do", of our own nodes the other way round."""
+    what, _, remedy = sentence.rstrip(".;").rpartition("; ")
+    return sentence in found or (what in found and remedy[1:] in found)  # whose first letter is a large one there
+
+
 def check(server, case):
     """Run the workflow, which must be refused as the case says."""
     bench = Bench(server)
     case.build(bench)
     before = len(server.logged())
     found = refusal(server, bench)
-    assert case.sentence in found, found
+    assert says(found, case.sentence) and str(server.base) not in found, found
     log = server.logged()[before:]
     assert "weights are asked for" not in log, log
     assert case.builds_models or "model weight dtype" not in log, log

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 from client import Server, ran
+from clips import read_clip
 from graphs import Graph, ref
 from torch import Tensor
 
-from mova.clip.reading import ClipInfo, read_clip, read_clip_info
+from mova.clip.reading import ClipInfo, read_clip_info
 from mova.convert.run import convert
 
 Loader = Callable[[Graph, str], list]  # adds the node that loads an expert's file; gives its output

@@ -244,7 +244,7 @@ def test_a_file_that_holds_no_conditioning_is_refused(server, files, prefix, kin
     graph = Graph()
     graph.add("ProbeSaveConditioning", conditioning=load(graph, path.name), name="x.st")
     error = refusal(server, graph)
-    assert str(path) in error and sentence in error
+    assert f"input/{path.name}" in error and sentence in error and str(server.base) not in error
     assert not list(server.base.rglob("trap_was_sprung")) and not Path("trap_was_sprung").exists()
 
 

@@ -9,6 +9,7 @@ from client import refusal
 from graphs import ref
 from loras import VIDEO as LAYER
 from loras import halves, loader, write
+from refused import says
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -58,8 +59,8 @@ def test_nan_in_an_expert_s_weights_is_told_in_the_first_step(server, bad, how):
     bench = Bench(server)
     sampled(bench, bench.model("nan_high"), how)
     message = refusal(server, bench)
-    assert message.startswith(f"The high-noise expert made NaN or infinite values in step 1 of its {STEPS} ")
-    assert "its weights hold them ('blocks.0.ffn.2.weight'); download or convert the file again." in message
+    assert f"The high-noise expert made NaN or infinite values in step 1 of its {STEPS} " in message
+    assert says(message, "its weights hold them ('blocks.0.ffn.2.weight'); download or convert the file again.")
 
 
 @pytest.mark.parametrize("weight_dtype", ["fp8_e4m3fn", "fp8_e5m2"])
@@ -74,7 +75,7 @@ def test_numbers_that_are_too_large_for_fp16(server, bad):
     model = bench.model("loud_high")
     sampled(bench, ref(bench.add("ModelComputeDtype", model=model, dtype="fp16")))
     message = refusal(server, bench)
-    assert "step 1 of its 4 (sigma 1): numbers grow too large for fp16; put ModelComputeDtype with bf16 or" in message
+    assert says(message, "step 1 of its 4 (sigma 1): numbers grow too large for fp16; put ModelComputeDtype with bf16")
     sampled(fine := Bench(server), ref(fine.add("ModelComputeDtype", model=fine.model("loud_high"), dtype="fp32")))
     assert server.run(fine.nodes).error is None, "the way out is one"
 
@@ -125,7 +126,7 @@ def test_loras_that_drive_the_weights_to_infinity(server, files):
     bench = Bench(server)
     sampled(bench, ref(loader(bench, name, bench.plain_model, video=100.0)))
     message = refusal(server, bench)
-    assert "step 1 of its 4 (sigma 1): LoRAs drive its weights there" in message and "lower their strength" in message
+    assert "step 1 of its 4 (sigma 1): LoRAs drive its weights there" in message and "Lower their strength" in message
 
 
 # ---- what is given, before any weight is loaded
@@ -192,7 +193,7 @@ def test_nan_is_not_saved_in_a_conditioning_and_not_read_from_one(server, files)
     bench = Bench(server)
     text = ref(bench.add("ProbeNanText", conditioning=ref(bench.given), entry="text"))
     bench.add("MOVASaveConditioning", conditioning=text, filename_prefix="nan")
-    assert "The conditioning holds NaN or infinite values; encode the text again." in refusal(server, bench)
+    assert says(refusal(server, bench), "The conditioning holds NaN or infinite values; encode the text again.")
     tensors = {"0": torch.ones(1, 20, 4096), "0.concat_latent_image": torch.full((1, 16, 3, 8, 12), NAN)}
     save_file(tensors, files / "input/burst.conditioning.safetensors", {"mova_conditioning": "[{}]"})
     loading = Bench(server)
@@ -207,7 +208,7 @@ def test_a_text_encoder_that_makes_nan(server, files):
     texts = bench.add("MOVATextEncode", clip=clip, prompt="a cat sings", negative_prompt="a dog")
     bench.add("ProbeSaveConditioning", conditioning=ref(texts), name="c.st")
     message = refusal(server, bench)
-    assert "What the text encoder made of the prompt holds NaN or infinite values; start ComfyUI with" in message
+    assert says(message, "What the text encoder made of the prompt holds NaN or infinite values; start ComfyUI with")
 
 
 @pytest.mark.parametrize("slot", ["start_image", "end_image"])
@@ -219,7 +220,7 @@ def test_nan_in_a_given_picture(server, files, slot):
     picture = ref(bench.add("ProbeImages", file="nan_picture.safetensors", sample_rate=48000))
     made = bench.conditioning(**{slot: picture})
     bench.save(ref(made, 2))
-    assert f"The picture in {slot} holds NaN or infinite values; look at the node" in refusal(server, bench)
+    assert says(refusal(server, bench), f"The picture in {slot} holds NaN or infinite values; look at the node")
     images[0, 3, 4, 1] = 0.5
     images[1, 0] = NAN  # a picture that is not used
     save_file({"images": images}, files / "input/nan_second.safetensors")
@@ -233,7 +234,8 @@ def test_a_vae_that_makes_nan_of_a_picture(server, files):
     bench = Bench(server)
     bench.save(ref(bench.conditioning(ref(bench.add("ProbeNanVAE", vae=bench.wan_vae()))), 2))
     message = refusal(server, bench)
-    assert "What the VAE in vae made of the pictures holds NaN or infinite values; it may overflow in fp16" in message
+    sentence = "What the VAE in vae made of the pictures holds NaN or infinite values; it may overflow in fp16"
+    assert says(message, sentence)
 
 
 def test_nan_of_the_second_expert_is_told_by_its_name_and_ends_the_run_there(server, files):

@@ -7,6 +7,7 @@ from client import refusal
 from graphs import numbers, ref
 from inside import run_inside
 from packs import pack_server
+from refused import says
 
 PLAIN = "split it with MOVA Separate Latent, and join it again with MOVA Combine Latent."
 WAYS = "our node", "KSampler", "LTXVConcatAVLatent"
@@ -177,10 +178,12 @@ def test_a_loaded_latent_is_sampled_behind_combine_latent_and_refused_before(ser
     assert differ(found, wanted) == 0
     bench = Bench(server)
     bench.save(ref(getattr(bench, way)(bench.plain_model, bench.given, ref(bench.add("LoadLatent", latent=name)))))
-    assert refusal(server, bench) == (
+    sentence = (
         "The latent of video and audio is packed into one tensor, as Save Latent keeps it; connect it to both "
         "inputs of MOVA Combine Latent, and take that."
     )
+    found = refusal(server, bench)
+    assert says(found, sentence) and len(found) == len(sentence)
 
 
 INSIDE = """

@@ -6,6 +6,7 @@ import torch
 from client import refusal
 from graphs import Graph, ref
 from loras import LOW_RESOURCE, VIDEO, halves, loader, write
+from refused import says
 
 
 def test_a_trainer_s_files_can_be_chosen_and_its_settings_cannot(server, files):
@@ -45,7 +46,7 @@ def test_what_cannot_be_right_is_refused_in_one_sentence(server, files, tmp_path
     assert "refused because loading a pickle can run any code" in refused(hostile)
     assert not (tmp_path / "owned").exists()
     low = write(files, "low.pt", halves(VIDEO, f"video_dit_2.{VIDEO}"))
-    assert "low.pt is for the other expert; connect that one, to model_low." in refused(low)
+    assert says(refused(low), "low.pt is for the other expert; connect that one, to model_low.")
     assert "Nothing is connected to model_high or model_low" in refused(low, None)
     assert "The model in model_high is WAN21, not MOVA" in refused(low, "wan")
     assert "The model in model_low is the high-noise expert" in refused(low, None, "mova_high")

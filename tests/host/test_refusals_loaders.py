@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 import torch
+from bench import Bench
+from client import refusal
 from graphs import CONFIG, Graph, ref
 from huggingface_hub._local_folder import write_download_metadata
 from huggingface_hub._tree_cache import TreeCacheEntry, write_tree_cache
@@ -189,6 +191,11 @@ def a_missing_audio_vae(bench):
     audio_vae(bench, "gone.safetensors")
 
 
+@refused("This is MOVA's audio VAE; load it with MOVA Audio VAE Loader, and the Wan 2.1 VAE here.")
+def the_audio_vae_in_the_host_s_own_loader(bench):
+    shown(bench, ref(bench.add("VAELoader", vae_name="golden_audio.safetensors")))
+
+
 # Text
 
 
@@ -201,6 +208,15 @@ def a_checkpoint_without_a_text_encoder(bench):
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_it_is_refused_in_one_sentence_and_nothing_is_loaded(server, files, case):
     check(server, case)
+
+
+def test_what_the_page_shows_begins_with_what_to_do_and_names_files_as_its_lists_do(server, files):
+    bench = Bench(server)
+    experts(bench, "mova_low", "mova_high")
+    assert refusal(server, bench) == (
+        "Choose the high-noise one there (are the two swapped?): mova_low.safetensors is the low-noise expert, chosen "
+        "as high_noise."
+    )
 
 
 @pytest.mark.parametrize(

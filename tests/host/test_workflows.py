@@ -2,18 +2,21 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import torch
+from clips import read_clip
 from small_workflows import NAMES, SMALL_INPUTS, SMALL_NODES, write_media
 
 from authoring.build import canvas_form
 from authoring.to_api import MUTED, to_api
 from authoring.zh import ENGLISH
 from mova.clip.media import write_clip
-from mova.clip.reading import read_clip, read_clip_info
+from mova.clip.reading import read_clip_info
+from mova.tools.info import node_settings
 
 ROOT = Path(__file__).parents[2]
 STALE = "this file is not what it is made from: run python -m authoring.build"
@@ -110,6 +113,10 @@ def test_a_workflow_makes_a_clip(server, media, name, tmp_path):
     assert (found.frames, found.width, found.height, found.fps) == (9, *size, 24.0)
     sound = (44100, 2) if name == TALKING else (48000, 1)
     assert (found.audio_codec, found.sample_rate, found.channels) == ("aac", *sound)
+    (steps,) = (
+        value for name, value in node_settings(found.prompt) if re.fullmatch(r"MOVAJointSampler .*, steps", name)
+    )
+    assert steps == next(n["inputs"]["steps"] for n in small(name).values() if n["class_type"] == "MOVAJointSampler")
     _, waveform, rate, _ = read_clip(tmp_path / "clip.mp4")
     assert waveform.shape[1] / rate == pytest.approx(9 / 24, abs=2048 / rate)  # AAC comes in frames of 1024
 
