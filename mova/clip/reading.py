@@ -9,14 +9,14 @@ from typing import Any
 
 import av
 import torch
-from av.video.reformatter import ColorRange
+from av.video.reformatter import ColorRange, Interpolation
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .. import strict_json
 from ..errors import MovaError
 from ..files import reason
-from .decoding import channels_of
+from .decoding import EXACT, channels_of
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,14 @@ def read_clip(path: Path) -> tuple[Tensor, Tensor | None, int, float]:
     The rate is in samples a second, 0 without sound. Raises MovaError if it is not a whole clip.
     """
     pictures, sounds = [], []
+    exact: dict[str, Any] = {"interpolation": Interpolation.BILINEAR | EXACT}
     with opened_clip(path) as container:
         video, audio = container.streams.video[0], first_audio(container)
         packed = av.AudioResampler(format="flt")
         for frame in container.decode(video, audio) if audio else container.decode(video):
             if isinstance(frame, av.VideoFrame):
-                pictures.append(torch.from_numpy(frame.to_ndarray(format="rgb24", dst_color_range=ColorRange.JPEG)))
+                pixels = frame.to_ndarray(format="rgb24", dst_color_range=ColorRange.JPEG, **exact)
+                pictures.append(torch.from_numpy(pixels))
             else:
                 sounds += [torch.from_numpy(channels_of(part)) for part in packed.resample(frame)]  # type: ignore[arg-type]
         waveform = torch.cat(sounds, dim=1) if sounds else None
