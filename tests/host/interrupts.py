@@ -85,14 +85,15 @@ def left_alone(server: Server, name: str) -> tuple[list[Moment], dict[str, torch
     return list(found), server.tensors(result, "latents")
 
 
-def pressed(server: Server, name: str, at: Moment) -> Result:
-    """A run in which the button is pressed once, at this moment."""
+def pressed(server: Server, name: str, at: Moment, late: float = 0.0) -> Result:
+    """A run in which the button is pressed once, so many seconds after this moment."""
     waiting = True
 
     def press(kind: str, data: dict[str, Any]) -> None:
         nonlocal waiting
         if waiting and moment_of(kind, data) == at:
             waiting = False
+            time.sleep(late)
             server.post("/interrupt", {})
 
     forget(server)
@@ -153,10 +154,10 @@ def faults_of_the_next(server: Server, name: str, wanted: dict[str, torch.Tensor
         yield f"{left} is kept behind the saved clip"
 
 
-def tried(server: Server, name: str, at: Moment, wanted: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """What came of pressing the button at this moment."""
+def tried(server: Server, name: str, at: Moment, wanted: dict[str, torch.Tensor], late: float = 0.0) -> dict[str, Any]:
+    """What came of pressing the button at this moment, or so many seconds later."""
     before = files_of(server)
-    result = pressed(server, name, at)
+    result = pressed(server, name, at, late)
     faults = [*faults_behind(server, result, before)]
     kept = [read_run(path).step for path in files_of(server) if path.parent.name == RUNS]
     said = len(server.logged())
@@ -193,6 +194,7 @@ def counted(entries: list[dict[str, Any]]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", default=NAMES, help="names of workflows")
+    parser.add_argument("--late", type=float, default=0.0, help="seconds between each moment and the button")
     parser.add_argument("--out", type=Path, help="write what came of each here, as JSON")
     given = parser.parse_args()
     found = find_comfyui()
@@ -211,7 +213,7 @@ def main() -> int:
             for name in given.only:
                 moments, wanted = left_alone(server, name)
                 for at in moments:
-                    entries.append(tried(server, name, at, wanted))
+                    entries.append(tried(server, name, at, wanted, given.late))
                     if entries[-1]["faults"]:
                         print(json.dumps(entries[-1]), flush=True)
                 print(f"# {name}: {len(moments)} moments", flush=True)
