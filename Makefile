@@ -54,10 +54,11 @@ kills: $(READY)
 full-disk: $(READY)
 	$(BIN)/python tests/full_disk.py --times 100
 
-# The shipped workflows, changed in 2,000 ways, on a real ComfyUI: half an hour. Needs Linux.
+# The shipped workflows, changed in 2,000 ways, then with each odd object in each input, on a real ComfyUI. Needs Linux.
 SEED := 1
 fuzz-host: comfyui
 	OMP_NUM_THREADS=1 $(BIN)/python tests/host/fuzz.py --seed $(SEED) --count 2000 --out .fuzz-host.json
+	OMP_NUM_THREADS=1 $(BIN)/python tests/host/fuzz.py --objects --out .fuzz-objects.json
 
 # ComfyUI's interrupt button, pressed at every moment of the shipped workflows' runs.
 interrupts: comfyui

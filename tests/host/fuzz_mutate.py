@@ -1,6 +1,9 @@
 """Changes of a workflow in API form: what a user, a page gone wrong, or another pack may send. Each by its number."""
 
+import copy
+import itertools
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +63,21 @@ class Mutator:
             ways += [self.text, self.missing, self.other_type]
             self.draw.choice(ways)(made)
         return made
+
+    def each_object(self) -> Iterator[Mutation]:
+        """Every object of other kinds in every input of the pack's nodes, one at a time."""
+        tried, numbers = set(), itertools.count()
+        for name in NAMES:
+            plain = shipped(name, 0, FEWER_STEPS)
+            for node, slot in sorted(set(self.places(Mutation(0, name, [], plain, False)))):
+                place = plain[node]["class_type"], slot
+                if not place[0].startswith("MOVA") or place in tried:
+                    continue
+                tried.add(place)
+                for what in self.objects:
+                    made = Mutation(next(numbers), name, [], copy.deepcopy(plain), True)
+                    self.put(made, node, slot, self.new(made, "ProbeOdd", what=what), what)
+                    yield made
 
     def declared(self, kind: str) -> dict[str, tuple[Any, dict]]:
         """A node's inputs: name to type (or list of choices) and options."""
