@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from ..mova import MovaError
+from ..mova.shorten import short
 
 PICTURES = ("IMAGE", "SIGMAS")  # the host's types that are tensors themselves
+IN_FULL = ("text", "latent", "noise mask")  # what must not be in fp8, in which torch has little arithmetic
 
 
 def unbound(value: Any) -> list[Any]:
@@ -29,13 +31,13 @@ def tensors_in(kind: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif kind == "CONDITIONING":
         for text, entries in value:
             yield "text", text
-            yield from ((name, entry) for name, entry in entries.items() if isinstance(entry, Tensor))
+            yield from ((short(name), entry) for name, entry in entries.items() if isinstance(entry, Tensor))
 
 
 def check_tensors(slot: str, kind: str, value: Any) -> None:
     """Raise MovaError, naming the input, for the first that is not what this file's first line says."""
     for name, found in tensors_in(kind, value):
-        if fault := fault_of(found, kind):
+        if fault := fault_of(found, name):
             raise MovaError(f"The {name} in {slot} {fault}; connect another.")
     index = value.get("batch_index") if kind == "LATENT" else None
     if index is not None and (isinstance(index, str) or not hasattr(index, "__len__")):
@@ -44,9 +46,9 @@ def check_tensors(slot: str, kind: str, value: Any) -> None:
         )
 
 
-def fault_of(found: Any, kind: str) -> str | None:
+def fault_of(found: Any, name: str) -> str | None:
     """What is wrong with what should be a tensor, to put behind its name; None if nothing is."""
-    if found is None or (kind == "AUDIO" and not isinstance(found, Tensor)):
+    if found is None or (name == "waveform" and not isinstance(found, Tensor)):
         return None  # the nodes speak of it
     if not isinstance(found, Tensor):
         return f"is a {type(found).__name__}, not a tensor"
@@ -56,7 +58,7 @@ def fault_of(found: Any, kind: str) -> str | None:
         return "is a sparse tensor"
     if found.is_complex():
         return "is of complex numbers"
-    if kind not in PICTURES and kind != "AUDIO" and found.is_floating_point() and found.dtype.itemsize == 1:
+    if name in IN_FULL and found.is_floating_point() and found.dtype.itemsize == 1:
         return f"is in {str(found.dtype).removeprefix('torch.')}, in which nothing can be reckoned"
     return None
 
