@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 READY := $(VENV)/.ready
 
-.PHONY: demo test hosts slow comfyui packs lint format bench fuzz kills full-disk clean
+.PHONY: demo test hosts slow comfyui packs lint format bench fuzz fuzz-host kills full-disk interrupts many-runs clean
 
 demo: $(READY)
 	$(BIN)/python demos/demo.py
@@ -54,9 +54,19 @@ kills: $(READY)
 full-disk: $(READY)
 	$(BIN)/python tests/full_disk.py --times 100
 
-# The shipped workflows, changed in 2,000 ways, on a real ComfyUI: half an hour. Needs Linux.
+# The shipped workflows, changed in 2,000 ways, then with each odd object in each input, on a real ComfyUI. Needs Linux.
+SEED := 1
 fuzz-host: comfyui
-	OMP_NUM_THREADS=1 $(BIN)/python tests/host/fuzz.py --seed 1 --count 2000 --out .fuzz-host.json
+	OMP_NUM_THREADS=1 $(BIN)/python tests/host/fuzz.py --seed $(SEED) --count 2000 --out .fuzz-host.json
+	OMP_NUM_THREADS=1 $(BIN)/python tests/host/fuzz.py --objects --out .fuzz-objects.json
+
+# ComfyUI's interrupt button, pressed at every moment of the shipped workflows' runs.
+interrupts: comfyui
+	$(BIN)/python tests/host/interrupts.py
+
+# 1,000 runs of the shipped workflows on one ComfyUI: does its memory grow? Needs Linux.
+many-runs: comfyui
+	$(BIN)/python tests/host/many_runs.py
 
 clean:
 	rm -rf $(VENV) demo

@@ -12,7 +12,7 @@ from typing import Any
 
 from .arguments import Command, Defaults, Parser, lora, typed, whole
 from .errors import MovaError, first_line, install_command, memory_is_full
-from .files import reason
+from .files import alone, reason
 from .model.presets import DEFAULT
 from .progress import ByteBar, StepBar
 from .shorten import short
@@ -162,7 +162,7 @@ def run_generate(options: argparse.Namespace) -> None:
     device, dtype = runtime.device_and_dtype(options.device, options.dtype)
     if options.device == "auto" and device.type == "cpu":
         tell("no usable GPU found: computing on the CPU")
-    with StepBar(options.steps) as progress:
+    with alone(options.out.with_suffix(".mp4")), StepBar(options.steps) as progress:
         where = runtime.Runtime(
             device,
             dtype,
@@ -188,7 +188,7 @@ def run_generate(options: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             options.stopped = f"{keeper.told()}." if keeper.told() else "nothing was written."
             raise
-    keeper.remove()
+        keeper.remove()
     print(options.out)
     if options.contact_sheet:
         write_contact_sheet(options.contact_sheet, result.frames, result.waveform, result.sample_rate)

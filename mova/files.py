@@ -6,6 +6,7 @@ file, just open. Both end with the process, however it ends.
 """
 
 import contextlib
+import hashlib
 import os
 import re
 import sys
@@ -100,6 +101,59 @@ def remove_if_left(path: Path) -> None:
             path.unlink()
     finally:
         os.close(held)
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep a second process from making the file at `path` while the block runs. Raises MovaError if one is at it.
+
+    A file beside it, named as a temporary one and held as they are, stands for the process: of a dead one it is removed
+    as they are. On disks that have no locks, nothing is kept off.
+    """
+    digest = hashlib.sha256(path.name.encode(errors="surrogateescape")).hexdigest()[:8]
+    mark = path.parent / f".{path.name[:60]}.mova-{digest}.part"
+    remove_leftovers(path.parent)
+    held: int | None = None
+    try:
+        held = hold(mark)
+    except FileExistsError as error:
+        if is_held(mark):
+            raise MovaError(
+                f"Another process is making {path}; wait until it is done, or give this one another name."
+            ) from error
+    except OSError:  # that the folder cannot be written to is told by what writes the file
+        pass
+    try:
+        yield
+    finally:
+        if held is not None:
+            if WINDOWS:
+                os.close(held)
+            with contextlib.suppress(OSError):
+                mark.unlink()
+            if not WINDOWS:
+                os.close(held)
+
+
+def is_held(path: Path) -> bool:
+    """Whether another process holds a file that is there; False where the disk has no locks."""
+    if sys.platform == "win32":
+        return True  # else it had been removed
+    import fcntl
+
+    try:
+        found = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(found)
+    return False
 
 
 def rename(source: Path, target: Path) -> None:

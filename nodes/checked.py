@@ -16,6 +16,7 @@ from ..mova import MovaError
 from ..mova.shorten import short
 from .host.notice import kept
 from .host.page import remedy_first, short_paths
+from .tensors import PICTURES, check_tensors, plain_tensor
 
 
 def has(*names: str) -> Callable[[Any], bool]:
@@ -25,7 +26,12 @@ def has(*names: str) -> Callable[[Any], bool]:
 def is_conditioning(value: Any) -> bool:
     """A list of [text features, entries]."""
     pairs = isinstance(value, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value)
-    return pairs and all((text is None or hasattr(text, "shape")) and isinstance(kept, dict) for text, kept in value)
+    return pairs and all((text is None or hasattr(text, "shape")) and is_named(kept) for text, kept in value)
+
+
+def is_named(entries: Any) -> bool:
+    """Whether these are a conditioning's entries, by name."""
+    return isinstance(entries, dict) and all(isinstance(name, str) for name in entries)
 
 
 def is_latent(value: Any) -> bool:
@@ -94,6 +100,7 @@ def check_value(declared: Any, value: Any) -> None:
     fits, called = KINDS.get(kind, (lambda _: True, ""))
     if not fits(value):
         raise MovaError(f"{declared.id} should be {called}, not {what(value)}; connect the output of such a node.")
+    check_tensors(declared.id, kind, value)
     if kind == "INT" and value != value:
         raise MovaError(f"{declared.id} is nan; give a whole number.")
     high = getattr(declared, "max", None)
@@ -124,6 +131,8 @@ def plain(kind: str, value: Any) -> Any:
         return int(value)
     if kind == "FLOAT" and abs(value) < 2**1000:  # else out of every range, which is told as it came
         return float(value)
+    if kind in PICTURES:
+        return plain_tensor(value)
     return bool(value) if kind == "BOOLEAN" else value
 
 

@@ -30,6 +30,8 @@ def to_state(conditioning: list) -> tuple[dict[str, Tensor], str]:
     tensors: dict[str, Tensor] = {}
     plain: list[dict[str, Any]] = []
     for i, (text, entries) in enumerate(conditioning):
+        if text is None:
+            raise MovaError("There are no text features in the conditioning; take one of a text encoder.")
         tensors[f"{i}"] = text
         plain.append({})
         for name, value in entries.items():

@@ -96,5 +96,8 @@ def part_of(latent: dict, index: int) -> dict:
     made = {**latent, "samples": from_file(latent["samples"])}
     for key in ("samples", "noise_mask"):
         if getattr(made.get(key), "is_nested", False):
-            made[key] = made[key].unbind()[index]
+            parts = made[key].unbind()
+            if len(parts) <= index:
+                raise MovaError("The latent in audio has one part alone, which is its video; connect an audio latent.")
+            made[key] = parts[index]
     return made

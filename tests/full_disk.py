@@ -19,7 +19,7 @@ from pathlib import Path
 import huggingface_hub
 import torch
 from hub import Hub
-from kill import Work, finish, is_named, whole, works
+from kill import KEPT, Work, finish, is_named, whole, works
 
 from mova.__main__ import quiet_libraries
 from mova.tools.tiny import write_tiny
@@ -72,7 +72,7 @@ def try_once(name: str, work: Work, disk: Path, wanted: dict, room: int | None, 
             print(said[-500:], file=sys.stderr)
         subprocess.run(["mount", "-o", f"remount,size={ROOM}m", str(disk)], check=True)
         finish(work, disk)
-        counts["other_contents_after_it"] = whole(disk) != wanted
+        counts["other_contents_after_it"] = whole(disk) != wanted or (disk / KEPT).exists()
         return counts
     finally:
         subprocess.run(["umount", str(disk)], check=True)

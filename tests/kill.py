@@ -6,6 +6,8 @@ processes are forked from one that has imported all there is to import, so that 
 """
 
 import argparse
+import contextlib
+import hashlib
 import os
 import random
 import shutil
@@ -25,13 +27,15 @@ import torch
 from downloads import contents
 from hub import Hub
 
+from mova import MovaError
 from mova.__main__ import quiet_libraries
 from mova.checkpoint.release import open_checkpoint
 from mova.checkpoint.tensor_file import write_tensors
 from mova.clip.media import write_clip
 from mova.clip.pipeline import generate
-from mova.clip.reading import read_clip_info
-from mova.clip.request import Request
+from mova.clip.reading import read_clip
+from mova.clip.request import Request, identity
+from mova.clip.rescue import Keeper, read_run
 from mova.clip.runtime import Runtime
 from mova.convert.run import convert
 from mova.download.run import download
@@ -39,6 +43,7 @@ from mova.tools.tiny import write_tiny
 
 PARTS = ["high_noise", "audio_vae"]
 SMALL = Request("A rocket lifts off", width=32, height=32, frames=5, steps=2)
+KEPT = "clip.unfinished.safetensors"  # what generate has done so far
 Work = Callable[[Path], object]
 
 
@@ -46,9 +51,15 @@ def works(source: Path) -> dict[str, Work]:
     """What is killed, by its name; each writes into an empty folder."""
 
     def clip(folder: Path) -> None:
-        made = generate(open_checkpoint(source), SMALL, Runtime(torch.device("cpu"), torch.float32))
+        """As the command: each step is kept, and what is kept is gone on with."""
+        checkpoint, runtime = open_checkpoint(source), Runtime(torch.device("cpu"), torch.float32)
+        keeper = Keeper(folder / KEPT, identity(checkpoint, SMALL, runtime), SMALL.steps, lambda _: None)
+        done = read_run(keeper.path) if keeper.path.exists() else None
+        keeper.kept = done and done.step
+        made = generate(checkpoint, SMALL, runtime, keeper, done)
         large = made.frames.repeat(4, 12, 12, 1)  # so that writing it takes a while, too
         write_clip(folder / "clip.mp4", large, SMALL.fps, made.waveform)
+        keeper.remove()
 
     def save(folder: Path) -> None:
         write_tensors(folder / "prompt.conditioning.safetensors", {"0": torch.ones(5_000_000)}, {"a": "b"})
@@ -84,9 +95,16 @@ def finish(work: Work, folder: Path) -> float:
 
 
 def whole(folder: Path) -> dict[str, object]:
-    """What is there; of a clip, how many frames it has, none of them cut off."""
-    clips = {path.name: read_clip_info(path).frames for path in folder.glob("*.mp4")}
-    return {name: clips.get(name, content) for name, content in contents(folder).items()}
+    """What is there; of a clip, what is in it. What is kept of a run is left out if it is whole."""
+    found: dict[str, object] = dict(contents(folder))
+    for path in folder.glob("*.mp4"):
+        frames, waveform, *_ = read_clip(path)
+        found[path.name] = [hashlib.sha256(part.numpy().tobytes()).digest() for part in (frames, waveform)]
+    if KEPT in found:
+        with contextlib.suppress(MovaError):
+            read_run(folder / KEPT)
+            del found[KEPT]
+    return found
 
 
 def is_named(name: str) -> bool:
@@ -105,11 +123,12 @@ def try_once(work: Work, folder: Path, seconds: float, wanted: dict[str, object]
     counts = Counter(
         kills=killed,
         left_something=killed and there.keys() != named.keys(),
+        kept_a_run=killed and (folder / KEPT).exists(),
         not_whole=any(content != wanted.get(name) for name, content in named.items()),
     )
     finish(work, folder)
     again = whole(folder)
-    counts["left_after_the_next_run"] = bool(again.keys() - wanted.keys())
+    counts["left_after_the_next_run"] = bool(again.keys() - wanted.keys()) or (folder / KEPT).exists()
     counts["other_contents_after_it"] = any(again.get(name) != content for name, content in wanted.items())
     return counts
 
@@ -151,7 +170,8 @@ def main() -> None:
                     (place / name / folder).mkdir(parents=True)
                 counts = run(name, work, -(-options.times // len(chosen)), random.Random(options.seed), place)
                 faults += counts["not_whole"] + counts["left_after_the_next_run"] + counts["other_contents_after_it"]
-                told = ("kills", "left_something", "not_whole", "left_after_the_next_run", "other_contents_after_it")
+                told = ["kills", "left_something", "not_whole", "left_after_the_next_run", "other_contents_after_it"]
+                told += ["kept_a_run"] * (name == "generate")
                 print(f"{name}: " + ", ".join(f"{key.replace('_', ' ')} {counts[key]}" for key in told), flush=True)
     sys.exit(bool(faults))
 

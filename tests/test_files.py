@@ -16,7 +16,7 @@ from test_command_line import ROOT
 
 from mova import MovaError
 from mova.clip.media import check_output, encode
-from mova.files import whole_file
+from mova.files import alone, whole_file
 
 
 def test_what_failed_has_let_go_of_the_file_before_it_is_removed(tmp_path, monkeypatch):
@@ -63,6 +63,28 @@ def test_a_new_file_that_a_virus_scanner_holds_is_renamed_when_it_lets_go(tmp_pa
         ):
             temporary.write_bytes(b"whole")
         assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there an open file is lock enough")
+def test_on_a_disk_without_locks_nobody_is_kept_off_by_what_a_dead_process_has_left(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(37, "No locks available")
+
+    path = tmp_path / "a.mp4"
+    with alone(path), pytest.raises(MovaError, match="Another process is making"), alone(path):
+        pass
+    assert not list(tmp_path.iterdir())
+    with alone(path):
+        (mark,) = tmp_path.iterdir()
+    mark.touch()
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with alone(path):
+        pass
+    assert list(tmp_path.iterdir()) == [mark], "it may be another's"
+    monkeypatch.undo()
+    with alone(path), alone(tmp_path / "b.mp4"):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_colon_is_refused_on_windows_where_a_hidden_stream_would_be_written(tmp_path, monkeypatch):
@@ -125,7 +147,7 @@ def test_a_killed_process_leaves_nothing_that_the_next_one_does_not_remove(tmp_p
     code = """
 import sys, time
 from pathlib import Path
-from mova.files import whole_file
+from mova.files import alone, whole_file
 with whole_file(Path(sys.argv[1])) as temporary:
     temporary.write_bytes(bytes(1000))
     print(flush=True)

@@ -7,6 +7,7 @@ import torch
 from golden import joint_model
 from lora_files import SHAPES, saved
 from safetensors.torch import save_file
+from sentences import refusal
 
 from mova.lora.describe import describe_lora
 from mova.lora.fit import fit
@@ -182,8 +183,6 @@ def test_one_layer_that_does_not_fit_is_left_out_and_named(tmp_path):
 
 
 def test_nan_in_a_lora_is_told_when_it_is_read(tmp_path):
-    from sentences import refusal
-
     tensors = pair(f"diffusion_model.{Q}", Q)
     tensors[f"diffusion_model.{Q}.lora_B.weight"][1, 2] = float("nan")
     message = refusal(read_lora, saved(tmp_path / "burst.safetensors", tensors))

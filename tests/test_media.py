@@ -8,6 +8,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 import torch
 from clips import listing, moving_frames, read_clip, tone
@@ -126,6 +127,17 @@ def test_colours_come_back(tmp_path, colour):
     media.write_clip(tmp_path / "a.mp4", torch.tensor(colour, dtype=torch.uint8).expand(3, 32, 32, 3), 24, None)
     read = read_clip(tmp_path / "a.mp4")[0].float()
     assert (read - torch.tensor(colour)).abs().max() <= 4
+
+
+def test_frames_are_read_neither_darker_nor_lighter_than_they_are_stored(tmp_path):
+    """BT.709 in limited range, of the frames' grey (luma alone), against libswscale's tables, which round down."""
+    grey = torch.arange(256, dtype=torch.uint8).view(16, 16).repeat_interleave(4, 0).repeat_interleave(4, 1)
+    media.write_clip(tmp_path / "a.mp4", grey[None, ..., None].expand(3, 64, 64, 3), 24, None, crf=1)
+    with av.open(tmp_path / "a.mp4") as container:
+        luma = [torch.from_numpy(frame.to_ndarray()[:64]).float() for frame in container.decode(video=0)]
+    wanted = ((torch.stack(luma) - 16) * 255 / 219).clamp(0, 255)
+    error = reading.read_clip(tmp_path / "a.mp4")[0].float() - wanted[..., None]
+    assert error.mean().abs() < 0.2 and error.abs().max() < 2
 
 
 def test_colours_are_converted_by_bt709_in_limited_range():

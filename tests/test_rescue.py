@@ -4,6 +4,8 @@ import dataclasses
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from clips import read_clip
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from sentences import refusal
+from test_command_line import ROOT
 
 from mova import MovaError, files
 from mova.__main__ import main
@@ -177,6 +180,35 @@ def test_a_picture_of_one_colour_in_another_shape_is_another_run(checkpoint):
     pictures = [Image.new("RGB", size) for size in ((64, 32), (32, 64))]
     first, other = (identity(checkpoint, dataclasses.replace(SMALL, image=picture), FLOAT) for picture in pictures)
     assert first["image"] != other["image"]
+
+
+HOLDS = """
+import pathlib, sys
+from mova.files import alone
+
+with alone(pathlib.Path(sys.argv[1])):
+    print(flush=True)
+    input()
+"""
+
+
+def test_a_second_process_for_the_same_clip_is_refused_and_begins_when_the_first_one_is_killed(
+    tiny_checkpoint, kept, capsys
+):
+    file, out = kept
+    before = file.read_bytes()
+    first = subprocess.Popen([sys.executable, "-c", HOLDS, out], stdin=-1, stdout=-1, cwd=ROOT)
+    try:
+        first.stdout.readline()
+        assert main(command(tiny_checkpoint, out, "--resume")) == 1
+        told = f"error: Another process is making {out}; wait until it is done, or give this one another name."
+        assert last_line(capsys) == told and file.read_bytes() == before
+        assert main(command(tiny_checkpoint, out.with_name("other.mp4"))) == 0, "another clip in that folder is made"
+    finally:
+        first.kill()
+        first.communicate()
+    assert main(command(tiny_checkpoint, out, "--resume")) == 0
+    assert sorted(path.name for path in out.parent.iterdir()) == ["clip.mp4", "other.mp4"]
 
 
 def test_without_resume_a_kept_run_is_told_and_replaced(tiny_checkpoint, kept, capsys):

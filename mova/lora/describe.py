@@ -34,5 +34,7 @@ def describe_lora(path: Path) -> Iterator[str]:
         yield f"for the {EXPERT_NAMES[noted[0]]} expert alone, by its {noted[1]}"
     if file.unknown:
         yield f"keys that are not known: {first_names(file.unknown)}"
+    for kind, keys in file.others.items():
+        yield f"keys of {kind}, which is not read: {first_names(keys)}"
     if file.incomplete:
         yield f"layers of which a part is missing: {first_names(file.incomplete)}"

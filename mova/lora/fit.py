@@ -12,7 +12,7 @@ from ..model.joint import JointModel
 from ..model.presets import PRESETS
 from ..model.shapes import expected_shapes
 from ..shorten import first_names, short
-from .names import BIAS, DIFF, DORA, DOWN, LOHA, UNNAMED, UP
+from .names import BIAS, DIFF, DORA, DOWN, LOHA, READ, UNNAMED, UP
 from .reading import Lora, LoraFile
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -65,6 +65,10 @@ def left_out(file: LoraFile, absent: Sequence[str], misfits: Sequence[str]) -> l
         lines.append(f"{len(absent)} layers are left out, as MOVA has none such: {first_names(absent)}")
     if file.unknown:
         lines.append(f"{len(file.unknown)} keys of unknown spelling are left out: {first_names(file.unknown)}")
+    lines += [
+        f"{len(keys)} keys are left out, as they are {kind}'s, and what can be read is {READ}: {first_names(keys)}"
+        for kind, keys in file.others.items()
+    ]
     if file.incomplete:
         lines.append(
             f"{len(file.incomplete)} keys are left out, a half of which is missing: {first_names(file.incomplete)}"

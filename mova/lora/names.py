@@ -48,7 +48,7 @@ WORDS = (
     *("y_norm", "patch_embedding", "text_embedding", "time_embedding", "time_projection", "k_img", "v_img"),
     *("norm_k_img", "img_emb", "condition_embedder", "time_embedder", "text_embedder", "image_embedder", "time_proj"),
     *("linear_1", "linear_2", "to_q", "to_k", "to_v", "to_out", "add_k_proj", "add_v_proj", "norm_added_k"),
-    *("proj_out", "scale_shift_table"),
+    *("proj_out", "scale_shift_table", "to_qkv", "to_kv", "to_added_kv"),
 )
 FLAT = re.compile(rf"(?:{'|'.join(sorted(WORDS, key=len, reverse=True))})(?=_|$)|[^_]+")
 
@@ -61,6 +61,14 @@ CHANGES = [frozenset({DOWN, UP}), frozenset({DIFF}), LOHA, *LOKR]
 # Parts known only so that a layer that has them is left out as a whole: without them it would be another change.
 UNUSABLE = frozenset({"lora_mid.weight", "hada_t1", "hada_t2", "lokr_t2", "set_weight", "reshape_weight"})
 LORA_BIAS = "lora_B.bias"  # the same, in any adapter's name
+OTHERS = {  # parts of adapters that are not read: the adapter's name
+    **dict.fromkeys(("oft_blocks", "oft_diag", "oft_R", "rescale"), "OFT or BOFT"),
+    **dict.fromkeys(("boft_R", "boft_s"), "OFT or BOFT"),
+    **dict.fromkeys(("a1", "a2", "b1", "b2"), "GLoRA"),
+    **dict.fromkeys(("vera_lambda_b", "vera_lambda_d"), "VeRA"),
+    "ia3_l": "IA3",
+}
+READ = "LoRA, DoRA, LoHa, LoKr and whole differences"
 
 # Behind these may follow an adapter's name and ".weight".
 SPELLINGS = {
@@ -68,6 +76,7 @@ SPELLINGS = {
     UP: r"\.lora_B|\.lora_up|_lora\.up|\.lora\.up|\.lora_linear_layer\.up",
     DORA: r"\.dora_scale|\.lora_magnitude_vector",
     **{part: rf"\.{part}" for change in (LOHA, *LOKR) for part in change},
+    **{part: rf"\.{part}" if len(part) > 2 else rf"\.{part}(?=\.weight$)" for part in OTHERS},
 }
 PATTERNS = {part: re.compile(rf"(.+?)(?:{ways})(?:\.(?!bias$)[^.]+){{0,2}}") for part, ways in SPELLINGS.items()}
 PATTERNS[LORA_BIAS] = re.compile(r"(.+?)\.lora_[AB](?:\.[^.]+)?\.bias")

@@ -13,7 +13,8 @@ from ..checkpoint.header import broken
 from ..checkpoint.release import EXPERT_FOLDERS
 from ..shorten import first_names, short
 from .file import alpha_of, read_tensors, weights_file
-from .names import ALPHA, DORA, DOWN, UNNAMED, is_complete, names_first_expert, split_key
+from .fused import taken_apart
+from .names import ALPHA, DORA, DOWN, OTHERS, READ, UNNAMED, is_complete, names_first_expert, split_key
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class LoraFile:
     modules: dict[str, dict[str, Lora]]
     unknown: list[str]  # keys in no known spelling
     incomplete: list[str]  # keys of layers of which a part is missing, such as lora_A without lora_B
+    others: dict[str, list[str]]  # keys of adapters that are not read, by the adapter's name
     alpha_source: str  # for messages
     metadata: Mapping[str, str]  # of a safetensors file
 
@@ -90,7 +92,11 @@ def read_lora(path: Path) -> LoraFile:
 
     modules: dict[str, dict[str, Lora]] = {}
     incomplete: list[str] = []
+    others: dict[str, list[str]] = {}
     for (module, layer), keys in found.items():
+        if other := next((OTHERS[part] for part in keys if part in OTHERS), None):
+            others.setdefault(other, []).extend(keys.values())
+            continue
         if not is_complete(keys):
             incomplete += keys.values()
             continue
@@ -105,12 +111,19 @@ def read_lora(path: Path) -> LoraFile:
         alpha = alpha_of(settings, layer, lora.rank)
         if ALPHA in keys:
             alpha, source = one_number(path, keys[ALPHA], tensors[keys[ALPHA]]), f"in {path.name}"
-        modules.setdefault(module, {})[layer] = Lora(lora.key, parts, alpha)
+        for name, mine in taken_apart(layer, parts).items():
+            if name in modules.get(module, {}) or (name != layer and (module, name) in found):
+                raise broken(path, f"has {short(lora.key)} and the same layer once more", "save one of both in a file")
+            modules.setdefault(module, {})[name] = Lora(lora.key, mine, alpha)
+    if not modules and others:
+        kinds = " and ".join(f"{kind} ({first_names(keys)})" for kind, keys in others.items())
+        raise broken(path, f"holds {kinds}, and what can be read is {READ}", "choose such a file")
     if not modules:
         what = f"such as {first_names(list(tensors))}" if tensors else "it is empty"
         raise broken(path, f"holds no whole change to any layer ({what})", "choose a LoRA file")
     given = any(lora.alpha is not None for layers in modules.values() for lora in layers.values())
-    return LoraFile(path, modules, unknown, incomplete, source if given else "no alpha is given", metadata)
+    said = source if given else "no alpha is given"
+    return LoraFile(path, modules, unknown, incomplete, others, said, metadata)
 
 
 def is_matrix(tensor: Tensor) -> bool:

@@ -49,6 +49,8 @@ def check_conditioning(text: Tensor | None, entries: dict[str, Any], config: Mov
             f"MOVA needs text features {width} wide, not {'none' if text is None else text.shape[-1]}; load the text "
             "encoder umt5_xxl with the type wan."
         )
+    if text.ndim != 3:
+        raise MovaError(f"The text features are {[*text.shape]}, not [batch, tokens, {width}]; encode the text again.")
     finite.check_entries(text, entries)
     if entries.get("concat_latent_image") is None or entries.get("concat_mask") is None:
         raise MovaError("The conditioning has no image part; put MOVA Conditioning between the text and the sampler.")
@@ -169,7 +171,7 @@ def check_audio(audio: Any) -> None:
             f"The sound in audio cannot be read (the video it is from may have none): {what}; leave it out."
         ) from None
     shape = [*getattr(waveform, "shape", ())]
-    if isinstance(waveform, Tensor) and not waveform.is_floating_point():
+    if isinstance(waveform, Tensor) and not (waveform.is_floating_point() and waveform.dtype.itemsize > 1):
         kind = str(waveform.dtype).removeprefix("torch.")
         raise MovaError(f"The sound in audio is in {kind}, not in floats from -1 to 1; load it with Load Audio.")
     if len(shape) != 3 or 0 in shape:

@@ -108,11 +108,21 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 def not_finite_weights(module: torch.nn.Module) -> list[str]:
     """Names of weights that hold NaN or infinite values; of quantised ones, when they are unpacked."""
     found = []
-    for name, parameter in module.named_parameters():
-        try:
-            value = parameter.dequantize() if isinstance(parameter, QuantizedTensor) else parameter
-            if value.is_floating_point() and not all_finite(value):
-                found.append(name)
-        except Exception:  # of a loader's own class of tensors, or weights that are not in memory now
-            continue
+    for prefix, layer in module.named_modules():
+        for name, parameter in layer.named_parameters(prefix, recurse=False):
+            try:
+                value = unpacked(layer, parameter)
+                if value.is_floating_point() and not all_finite(value):
+                    found.append(name)
+            except Exception:  # of a loader's own class of tensors, or weights that are not in memory now
+                continue
     return found
+
+
+def unpacked(layer: torch.nn.Module, parameter: Tensor) -> Tensor:
+    """A weight as numbers: the host's quantised ones, and those of GGUF files, which their loader's layers unpack."""
+    if isinstance(parameter, QuantizedTensor):
+        return parameter.dequantize()
+    if hasattr(parameter, "tensor_type") and hasattr(layer, "get_weight"):
+        return layer.get_weight(parameter, torch.float32)
+    return parameter

@@ -47,7 +47,9 @@ class Fuzzer:
         self.mutator = Mutator(seed, self.definitions, media, str(root))
 
     def try_one(self, number: int) -> tuple[Mutation, Answer, Verdict]:
-        made = self.mutator.make(number)
+        return self.send(self.mutator.make(number))
+
+    def send(self, made: Mutation) -> tuple[Mutation, Answer, Verdict]:
         answer = self.watched.ask(with_witnesses(made.workflow, self.definitions))
         return made, answer, judge(answer, made, self.base / "output")
 
@@ -85,6 +87,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--first", type=int, default=0, help="the number of the first mutation")
     parser.add_argument("--only", type=int, help="run this mutation alone, and print its workflow and its answer")
+    parser.add_argument("--objects", action="store_true", help="each odd object in each input instead, one at a time")
     parser.add_argument("--seconds", type=float, default=120.0, help="after which there is no answer")
     parser.add_argument("--minutes", type=float, default=1e9, help="end after this time")
     parser.add_argument("--out", type=Path, help="write what came of each mutation here, as JSON")
@@ -98,8 +101,12 @@ def main() -> int:
         fuzzer = Fuzzer(*found, Path(folder, "fuzz"), given.seed, given.seconds)
         try:
             numbers = [given.only] if given.only is not None else range(given.first, given.first + given.count)
-            for number in numbers:
-                made, answer, verdict = fuzzer.try_one(number)
+            made_ones = fuzzer.mutator.each_object() if given.objects else map(fuzzer.mutator.make, numbers)
+            for mutation in made_ones:
+                number = mutation.number
+                if given.only not in (None, number):
+                    continue
+                made, answer, verdict = fuzzer.send(mutation)
                 entries.append(entry_of(made, answer, verdict))
                 if given.only is not None:
                     print(

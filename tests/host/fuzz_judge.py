@@ -172,6 +172,8 @@ def judge_clip(answer: Answer, made: Mutation, output: Path) -> Verdict:
         return Verdict(NOTHING, "", "")
     (entry,) = answer.outputs[saved[0]]["images"]
     path = output / entry["subfolder"] / entry["filename"]
+    if "\0" in str(path):  # which the disk, and the library that writes it, take for the name's end
+        return Verdict(OTHER, "", "a file name with a zero byte", "SaveVideo")
     if output.resolve() not in path.resolve().parents:
         return Verdict(FAULT, "a file elsewhere", str(path))
     for node, one in made.workflow.items():

@@ -1,11 +1,13 @@
 """Changes of a workflow in API form: what a user, a page gone wrong, or another pack may send. Each by its number."""
 
-import json
+import copy
+import itertools
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from small_workflows import NAMES, SMALL_INPUTS, SMALL_NODES, WORKFLOWS_FOLDER
+from small_workflows import FEWER_STEPS, NAMES, shipped
 
 NUMBERS: list[Any] = [
     *(0, -1, 1, 2, 3, 5, 8, 15, 17, 33, 100, 1000, 16384, 1_000_000, 2**31, 2**32, 2**63, 2**64 - 1, 2**64, 10**400),
@@ -25,7 +27,6 @@ PATHS = [
 OTHERS: list[Any] = [None, True, False, "", "1", "nan", 1, 1.5, [], [1], [[]], {}, {"a": 1}, ["3"], ["nowhere", 0]]
 # Of these types there are objects that are nearly right; the word is in their names.
 NEARLY = {"IMAGE": "picture", "LATENT": "latent", "AUDIO": "sound", "CONDITIONING": "conditioning", "SIGMAS": "sigma"}
-FEWER_STEPS = {"MOVAJointSampler": {"steps": 2}, "MOVAScheduler": {"steps": 2}, "SplitSigmas": {"step": 1}}
 FILE_INPUTS = {"filename_prefix", "file", "lora_name", "vae_name", "high_noise", "low_noise", "image", "audio", "run"}
 
 
@@ -51,7 +52,7 @@ class Mutator:
         """The mutation of this number; number 0 to 7 are the workflows as they are."""
         self.draw = random.Random(f"{self.seed}:{number}")
         name = NAMES[number % len(NAMES)]
-        workflow = self.small(name, number)
+        workflow = shipped(name, number, FEWER_STEPS)
         made = Mutation(number, name, [], workflow, False)
         if number < len(NAMES):
             return made
@@ -63,17 +64,20 @@ class Mutator:
             self.draw.choice(ways)(made)
         return made
 
-    def small(self, name: str, number: int) -> dict[str, Any]:
-        """A shipped workflow with small models and sizes, and a seed of its own."""
-        workflow = json.loads((WORKFLOWS_FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
-        for node in workflow.values():
-            del node["_meta"]
-            given = {**SMALL_INPUTS, **FEWER_STEPS}.get(node["class_type"], {})
-            given = given | dict.fromkeys(("seed", "noise_seed"), number)
-            node["inputs"] |= {n: v for n, v in given.items() if not isinstance(node["inputs"].get(n, []), list)}
-            if node["class_type"] in SMALL_NODES:
-                node.update(class_type=SMALL_NODES[node["class_type"]], inputs={})
-        return workflow
+    def each_object(self) -> Iterator[Mutation]:
+        """Every object of other kinds in every input of the pack's nodes, one at a time."""
+        tried, numbers = set(), itertools.count()
+        for name in NAMES:
+            plain = shipped(name, 0, FEWER_STEPS)
+            for node, slot in sorted(set(self.places(Mutation(0, name, [], plain, False)))):
+                place = plain[node]["class_type"], slot
+                if not place[0].startswith("MOVA") or place in tried:
+                    continue
+                tried.add(place)
+                for what in self.objects:
+                    made = Mutation(next(numbers), name, [], copy.deepcopy(plain), True)
+                    self.put(made, node, slot, self.new(made, "ProbeOdd", what=what), what)
+                    yield made
 
     def declared(self, kind: str) -> dict[str, tuple[Any, dict]]:
         """A node's inputs: name to type (or list of choices) and options."""

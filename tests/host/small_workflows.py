@@ -3,7 +3,9 @@
 import json
 import shutil
 import wave
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +38,20 @@ SMALL_INPUTS = {
 }
 # Nodes with the same outputs: ComfyUI knows both models in their released size only, and MOVA Size the releases'.
 SMALL_NODES = {"VAELoader": "ProbeWanVAE", "CLIPLoader": "ProbeClip", "MOVASize": "ProbeSize"}
+FEWER_STEPS = {"MOVAJointSampler": {"steps": 2}, "MOVAScheduler": {"steps": 2}, "SplitSigmas": {"step": 1}}
+
+
+def shipped(name: str, seed: int, others: Mapping[str, dict[str, Any]] = {}) -> dict[str, Any]:
+    """A shipped workflow in API form with small models and sizes, and this seed; `others`: values by node type."""
+    workflow = json.loads((WORKFLOWS_FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    for node in workflow.values():
+        del node["_meta"]
+        given = {**SMALL_INPUTS.get(node["class_type"], {}), **others.get(node["class_type"], {})}
+        given |= dict.fromkeys(("seed", "noise_seed"), seed)
+        node["inputs"] |= {n: v for n, v in given.items() if not isinstance(node["inputs"].get(n, []), list)}
+        if node["class_type"] in SMALL_NODES:
+            node.update(class_type=SMALL_NODES[node["class_type"]], inputs={})
+    return workflow
 
 
 def write_media(base: Path) -> None:

@@ -42,6 +42,13 @@ def test_a_number_makes_the_same_workflow_again_and_another_another(fuzzer):
     assert len(set(made)) == len(made)
 
 
+def test_each_object_comes_into_each_input_once(fuzzer):
+    made = [one.told[-1] for one in fuzzer.mutator.each_object()]
+    assert len(set(made)) == len(made) and len(made) % len(fuzzer.mutator.objects) == 0
+    for place in ("MOVAConditioning.start_image", "MOVAJointSampler.seed", "MOVACombineLatent.audio"):
+        assert f"{place} = a sparse tensor" in made
+
+
 def test_a_clip_that_is_not_what_was_asked_for_is_told(fuzzer):
     made, answer, verdict = fuzzer.try_one(NAMES.index("mova_2_text_to_video_with_sound"))
     assert verdict.kind == CLIP

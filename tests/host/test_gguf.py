@@ -6,6 +6,7 @@ without it these tests are skipped, and the summary says so.
 
 import json
 import os
+import shutil
 import subprocess
 import warnings
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from bring_packs import find_pack
-from client import Server, ran
+from client import Server, ran, refusal
 from gguf_files import write_gguf
 from golden import error, joint_inputs
 from graphs import CONFIG, GIVEN, KIND, Graph, golden_model, numbers, ref
@@ -164,6 +165,26 @@ def test_two_gguf_files_make_one_clip(gguf_server):
         result = ran(gguf_server, graph)
         results.append([gguf_server.tensors(result, saved)])
     assert furthest(*results) < 1e-5
+
+
+@pytest.mark.parametrize("type_name", ["gguf_q8_0", "gguf_q4_1", "gguf_bf16"])
+def test_nan_in_a_gguf_file_is_told_by_the_layer(gguf_server, type_name):
+    import gguf
+
+    layer = "blocks.0.self_attn.q.weight"
+    folder = gguf_server.base / "models/diffusion_models"
+    path = folder / f"nan_{type_name}.gguf"
+    shutil.copy(folder / file_name(type_name), path)
+    (tensor,) = (one for one in gguf.GGUFReader(path).tensors if one.name == layer)
+    with path.open("r+b") as file:  # a block begins with its scale, in fp16
+        file.seek(tensor.data_offset)
+        file.write(b"\xff\x7f")
+    graph = Graph()
+    given = graph.add("ProbeGiven", **GIVEN)
+    graph.save(ref(graph.joint(add_gguf(graph, path.name, exact=True), given)))
+    message = refusal(gguf_server, graph)
+    assert "made NaN or infinite values in step 1 of its 4" in message
+    assert f"its weights hold them ('{layer}')" in message
 
 
 @pytest.fixture(scope="module")

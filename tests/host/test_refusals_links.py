@@ -57,6 +57,45 @@ for slot, called in INPUTS.items():
                 conditioning(bench, **{slot: any_of(bench, what)})
 
 
+def odd(bench, what):
+    """One of the objects that the fuzzer puts into links."""
+    return ref(bench.add("ProbeOdd", what=what))
+
+
+for what, fault in {
+    "a sparse tensor": "is a sparse tensor",
+    "complex numbers": "is of complex numbers",
+    "a tensor without memory": "has no numbers in memory",
+}.items():
+
+    @refused(f"The picture in start_image {fault}; connect another.", what, builds_models=True)
+    def a_picture_that_nothing_can_be_reckoned_with(bench, what):
+        conditioning(bench, start_image=odd(bench, what))
+
+
+@refused("The text in positive is in float8_e4m3fn, in which nothing can be reckoned; connect another.", "of fp8",
+         builds_models=True)  # fmt: skip
+@refused("positive should be a conditioning, not a list; connect the output of such a node.", "with odd entries",
+         builds_models=True)  # fmt: skip
+def an_odd_conditioning(bench, what):
+    conditioning(bench, positive=odd(bench, f"a conditioning {what}"))
+
+
+@refused("There are no text features in the conditioning; take one of a text encoder.", "no conditioning")
+def a_conditioning_without_text(bench, what):
+    bench.add("MOVASaveConditioning", conditioning=odd(bench, what), filename_prefix="x")
+
+
+@refused("The noise mask in video is a str, not a tensor; connect another.", ("video", "a latent with a mask of text"))
+@refused("The batch_index in video is a str, not a list of numbers", ("video", "a latent with an odd batch_index"))
+@refused("The latent in video is in float8_e4m3fn", ("video", "a latent of fp8"))
+@refused("The latent in audio has one part alone, which is its video; connect an audio latent.",
+         ("audio", "a latent of one"))  # fmt: skip
+def an_odd_latent(bench, slot, what):
+    parts = {"video": odd(bench, "a latent of video"), "audio": odd(bench, "a latent of sound")}
+    shown(bench, ref(bench.add("MOVACombineLatent", **{**parts, slot: odd(bench, what)})))
+
+
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_it_is_refused_in_one_sentence_and_nothing_is_loaded(server, files, case):
     check(server, case)

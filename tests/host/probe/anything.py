@@ -17,6 +17,10 @@ def ragged():
     return NestedTensor([torch.zeros(1, 16, 3, 4, 6), torch.zeros(1, 128, 11)])
 
 
+def fp8(nested):
+    return NestedTensor([part.to(torch.float8_e4m3fn) for part in nested.unbind()])
+
+
 OBJECTS = {
     "none": lambda: None,
     "nan": lambda: math.nan,
@@ -77,6 +81,9 @@ OBJECTS = {
     "a latent of sound": lambda: {"samples": torch.zeros(1, 128, 11)},
     "a latent of both": lambda: {"samples": ragged()},
     "a latent of NaN": lambda: {"samples": torch.full((1, 16, 3, 4, 6), math.nan)},
+    "a latent of fp8": lambda: {"samples": fp8(ragged())},
+    "a latent of video in fp8": lambda: {"samples": torch.zeros(1, 16, 3, 4, 6).to(torch.float8_e4m3fn)},
+    "a latent of whole numbers": lambda: {"samples": torch.zeros(1, 16, 3, 4, 6, dtype=torch.int64)},
     "a latent of one": lambda: {"samples": NestedTensor([torch.zeros(1, 16, 3, 4, 6)])},
     "a latent of three": lambda: {"samples": NestedTensor([torch.zeros(1, 16, 3, 4, 6)] * 3)},
     "a latent with a mask of text": lambda: {"samples": ragged(), "noise_mask": "a text"},
@@ -101,6 +108,7 @@ OBJECTS = {
     "a sound of no channels": lambda: {"waveform": torch.rand(1, 0, 4800), "sample_rate": 48000},
     "no sound": lambda: {"waveform": torch.rand(1, 2, 0), "sample_rate": 48000},
     "a sound of whole numbers": lambda: {"waveform": torch.ones(1, 1, 4800, dtype=torch.int16), "sample_rate": 48000},
+    "a sound of fp8": lambda: {"waveform": torch.rand(1, 1, 4800).to(torch.float8_e4m3fn), "sample_rate": 48000},
     "three sounds": lambda: {"waveform": torch.rand(3, 2, 4800), "sample_rate": 48000},
     "a conditioning": lambda: [[torch.zeros(1, 20, 4096), {}]],
     "no conditioning": lambda: [[None, {}]],
@@ -112,6 +120,7 @@ OBJECTS = {
     "a conditioning of no tokens": lambda: [[torch.zeros(1, 0, 4096), {}]],
     "a conditioning of a wrong width": lambda: [[torch.zeros(1, 20, 768), {}]],
     "a conditioning of whole numbers": lambda: [[torch.zeros(1, 20, 4096, dtype=torch.int64), {}]],
+    "a conditioning of fp8": lambda: [[torch.zeros(1, 20, 4096).to(torch.float8_e4m3fn), {}]],
     "a conditioning with odd entries": lambda: [[torch.zeros(1, 20, 4096), {"frame_rate": "x", 3: object()}]],
     "a conditioning with a wrong picture": lambda: [
         [torch.zeros(1, 20, 4096), {"concat_latent_image": torch.zeros(1, 16, 9, 9, 9), "concat_mask": "x"}]
@@ -121,6 +130,7 @@ OBJECTS = {
     "sigmas that rise": lambda: torch.linspace(0, 1, 5),
     "sigmas of two axes": lambda: torch.linspace(1, 0, 5)[None],
     "sigmas of whole numbers": lambda: torch.tensor([1, 0]),
+    "sigmas of fp8": lambda: torch.linspace(1, 0, 5).to(torch.float8_e4m3fn),
     "sigmas in a list": lambda: [1.0, 0.5, 0.0],
     "one sigma": lambda: torch.zeros(1),
     "no sigmas": lambda: torch.zeros(0),
