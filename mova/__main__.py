@@ -14,7 +14,7 @@ from .arguments import Command, Defaults, Parser, lora, models_folder, typed, wh
 from .errors import MovaError, first_line, install_command, memory_is_full
 from .files import reason
 from .model.presets import DEFAULT
-from .progress import ByteBar, StepBar
+from .progress import ByteBar, StepBar, quiet_libraries
 from .shorten import short
 
 
@@ -218,16 +218,6 @@ def kept_run(keeper: Any, resume: bool) -> Any:
     keeper.kept = done.step
     keeper.notice(f"{keeper.path}: {done.step} of {done.steps} steps are done.")
     return done
-
-
-def quiet_libraries() -> None:
-    """Leave the terminal to our own progress bar."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for logging in (diffusers_logging, transformers_logging):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
 
 
 def request_from(options: argparse.Namespace) -> Any:
