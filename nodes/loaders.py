@@ -24,6 +24,7 @@ from ..mova.shorten import short
 from . import released
 from .host import notice
 from .host.family import CONFIG_PARTS, MovaFamily
+from .inputs import file_fault
 
 NONE = "none"
 FAST = "fp8_e4m3fn_fast"  # as the core loader calls it
@@ -130,6 +131,14 @@ def likely(names: Sequence[str], expert: str) -> str | None:
     return next((name for name in names if "mova" in name.lower() and expert in name.lower()), None)
 
 
+def names_fault(high_noise: str | None, low_noise: str | None) -> str | None:
+    """What is wrong with names of the experts' files, those that are known."""
+    names = choices()
+    given = {"high_noise": (high_noise, names), "low_noise": (low_noise, [*names, NONE])}
+    faults = [file_fault(slot, name, known) for slot, (name, known) in given.items() if name is not None]
+    return next(filter(None, faults), None)
+
+
 class MOVAModelLoader(io.ComfyNode):
     """Load one or both experts."""
 
@@ -167,7 +176,14 @@ class MOVAModelLoader(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, high_noise: str | None = None, low_noise: str | None = None) -> bool | str:
+        """Before anything runs; a name from another node (None) is checked in execute."""
+        return names_fault(high_noise, low_noise) or True
+
+    @classmethod
     def execute(cls, high_noise: str, low_noise: str, weight_dtype: str) -> io.NodeOutput:
+        if fault := names_fault(high_noise, low_noise):
+            raise MovaError(fault)
         if high_noise == low_noise and high_noise not in released.folders():
             raise MovaError(f"{high_noise} is chosen for both experts; choose the low-noise file, or none.")
         names = {"high_noise": high_noise, "low_noise": low_noise}
