@@ -135,7 +135,7 @@ def get(release: str, dtype: str, wanted: list[str], missing: list[str]) -> None
     finally:
         if made:
             model_folders.tell_changed()
-    notice.show(f"Done: {', '.join(path.name for path in made)}.")
+    notice.show(f"Done: {', '.join(path.name for path in made)}. Run once more: the loaders have them now.")
 
 
 def in_words(text: str) -> str:
