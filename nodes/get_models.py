@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..mova import MovaError
 from ..mova.checkpoint.formats import FORMATS
 from ..mova.download.hub import library
-from ..mova.download.needed import DTYPE, NEEDED, file_for, is_there
+from ..mova.download.needed import ANOTHERS, DTYPE, MISSING, NEEDED, OURS, file_for, state_of
 from ..mova.download.run import RELEASES, download
 from .host import model_folders, notice
 from .host.byte_progress import ByteProgress
@@ -43,14 +43,10 @@ def wanted_parts(choice: str, release: str, dtype: str, prompt: dict[str, Any]) 
     return [part for part in NEEDED if names is None or file_for(part, release, dtype).name in names]
 
 
-def missing_parts(parts: list[str], release: str, dtype: str) -> list[str]:
-    """Those that are in none of the host's folders. Raises MovaError for a file of that name that is another."""
-    missing = []
-    for part in parts:
-        path = model_folders.found(file_for(part, release, dtype))
-        if path is None or not is_there(path, part, release, dtype):
-            missing.append(part)
-    return missing
+def states(parts: list[str], release: str, dtype: str) -> dict[str, str]:
+    """Of each part, whether its file is in one of the host's folders (needed.state_of)."""
+    found = {part: model_folders.found(file_for(part, release, dtype)) for part in parts}
+    return {part: state_of(path, part, release, dtype) if path else MISSING for part, path in found.items()}
 
 
 def check_allowed(missing: list[Path]) -> None:
@@ -106,24 +102,24 @@ class MOVAGetModels(io.ComfyNode):
     def execute(cls, release: str, format: str, parts: str) -> io.NodeOutput:
         prompt = (cls.hidden.prompt or {}) if cls.hidden is not None else {}
         wanted = wanted_parts(parts, release, format, prompt)
-        missing = missing_parts(wanted, release, format)
+        found = states(wanted, release, format)
         if not wanted:
             notice.show(f"Nothing to do: this workflow names no file of {release} in {format}. To get some, set parts.")
-        elif not missing:
-            names = [file_for(part, release, format).name for part in wanted]
-            notice.show(f"Nothing to do: all is there ({', '.join(names)}).")
+        elif MISSING in found.values():
+            get(release, format, found)
         else:
-            get(release, format, wanted, missing)
+            names = [file_for(part, release, format).name for part in wanted]
+            notice.show(f"Nothing to do: all is there ({', '.join(names)}).{kept(release, format, found)}")
         return io.NodeOutput()
 
 
-def get(release: str, dtype: str, wanted: list[str], missing: list[str]) -> None:
+def get(release: str, dtype: str, found: dict[str, str]) -> None:
     """Download what is missing, and say so; the loaders list it then."""
-    places, files = model_folders.places(), {part: file_for(part, release, dtype) for part in wanted}
-    check_allowed([files[part] for part in missing])
-    # With what is there already in these folders: if the hub has another version of it by now, all become that one.
+    places, files = model_folders.places(), {part: file_for(part, release, dtype) for part in found}
+    check_allowed([file for part, file in files.items() if found[part] == MISSING])
+    # With ours that is there in these folders: if the hub has another version of it by now, all become that one.
     here = [part for part, file in files.items() if (places.folder(str(file.parent)) / file.name).exists()]
-    parts = [part for part in wanted if part in missing or part in here]
+    parts = [part for part, state in found.items() if state == MISSING or (state == OURS and part in here)]
     progress, made = ByteProgress(), []
     try:
         for file in download(release, places, dtype, parts, progress=progress, planned=progress.planned):
@@ -135,7 +131,14 @@ def get(release: str, dtype: str, wanted: list[str], missing: list[str]) -> None
     finally:
         if made:
             model_folders.tell_changed()
-    notice.show(f"Done: {', '.join(path.name for path in made)}. Run once more: the loaders have them now.")
+    names = ", ".join(path.name for path in made)
+    notice.show(f"Done: {names}. Run once more: the loaders have them now.{kept(release, dtype, found)}")
+
+
+def kept(release: str, dtype: str, found: dict[str, str]) -> str:
+    """Which files were left as they are, though they do not say that they are what their name says."""
+    names = [file_for(part, release, dtype).name for part, state in found.items() if state == ANOTHERS]
+    return f" Kept as it is, though it does not say that it is of {release}: {', '.join(names)}." if names else ""
 
 
 def in_words(text: str) -> str:

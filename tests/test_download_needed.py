@@ -18,7 +18,7 @@ from mova.__main__ import main
 from mova.arguments import models_folder
 from mova.checkpoint.formats import FORMATS
 from mova.convert.run import convert, path_of, plan
-from mova.download.needed import DTYPE, NEEDED, file_for, is_there
+from mova.download.needed import ANOTHERS, DTYPE, MISSING, NEEDED, OURS, file_for, state_of
 from mova.download.places import Places
 from mova.download.run import download
 from mova.download.singles import SINGLES
@@ -170,26 +170,31 @@ def test_names_are_known_without_a_release(release, dtype):
         assert path_of(target, Path()) == file_for(target.part, "tiny", dtype)
 
 
-def test_a_file_is_there_if_it_says_of_what_it_is_made(release, converted, tmp_path):
+def test_a_file_is_ours_if_it_says_of_what_it_is_made(release, converted, tmp_path):
     list(convert(release, tmp_path, "fp8_e4m3_scaled", None, ["high_noise"]))
     path = tmp_path / file_for("high_noise", "tiny", DTYPE)
-    assert is_there(path, "high_noise", "tiny", DTYPE)
+    assert state_of(path, "high_noise", "tiny", DTYPE) == OURS
+    for other in (("low_noise", "tiny", DTYPE), ("high_noise", "MOVA-360p", DTYPE), ("high_noise", "tiny", "bf16")):
+        assert state_of(path, *other) == ANOTHERS
     audio = converted("bf16") / file_for("audio_vae", "tiny", DTYPE)
-    assert is_there(audio, "audio_vae", "tiny", DTYPE)
+    assert state_of(audio, "audio_vae", "tiny", DTYPE) == OURS
     whole = path.read_bytes()
     for damaged in (whole[:-1], whole + b"\0", b""):
         path.write_bytes(damaged)
-        assert not is_there(path, "high_noise", "tiny", DTYPE)
+        assert state_of(path, "high_noise", "tiny", DTYPE) == MISSING
     path.unlink()
-    assert not is_there(path, "high_noise", "tiny", DTYPE)
+    assert state_of(path, "high_noise", "tiny", DTYPE) == MISSING
+    save_file({"weight": torch.zeros(3)}, path)
+    assert state_of(path, "high_noise", "tiny", DTYPE) == ANOTHERS
 
 
-def test_a_file_of_that_name_that_is_another_s_is_not_replaced(both, models):
-    path = models / file_for("high_noise", "tiny", DTYPE)
-    path.parent.mkdir()
-    save_file(dict.fromkeys(["weight"], torch.zeros(3)), path, {"part": "high_noise", "dtype": DTYPE})
-    with pytest.raises(MovaError, match=r"is there, but does not say that it is the high_noise of tiny in fp8_e4m3_sc"):
-        is_there(path, "high_noise", "tiny", DTYPE)
+def test_a_gguf_file_is_known_too(release, tmp_path):
+    list(convert(release, tmp_path, "gguf_q8_0", None, ["high_noise"]))
+    path = tmp_path / file_for("high_noise", "tiny", "gguf_q8_0")
+    assert state_of(path, "high_noise", "tiny", "gguf_q8_0") == OURS
+    assert state_of(path, "high_noise", "tiny", "gguf_q4_0") == ANOTHERS
+    path.write_bytes(path.read_bytes()[:-40])
+    assert state_of(path, "high_noise", "tiny", "gguf_q8_0") == MISSING
 
 
 def test_what_is_converted_in_that_place_is_the_same(both, models, release, converted):

@@ -1,19 +1,18 @@
 """The files that the workflows name, and whether they are there: told by the files alone, without asking the hub."""
 
-import json
 from pathlib import Path
 
 from ..checkpoint.gguf_file import read_gguf_header
 from ..checkpoint.header import read_header
 from ..checkpoint.release import EXPERTS
 from ..convert.parts import place_of, with_ending
-from ..convert.sources import KEY
 from ..errors import MovaError
 from . import singles
 from .singles import SINGLES
 
 DTYPE = "fp8_e4m3_scaled"  # of the files that the workflows name
 NEEDED = (*EXPERTS, "audio_vae", *SINGLES)  # their parts
+MISSING, OURS, ANOTHERS = "missing", "ours", "another's"
 
 
 def file_for(part: str, release: str, dtype: str) -> Path:
@@ -25,36 +24,18 @@ def file_for(part: str, release: str, dtype: str) -> Path:
     return Path(folder, with_ending(name, stored))
 
 
-def is_there(path: Path, part: str, release: str, dtype: str) -> bool:
-    """Whether the file is there, whole, and says that it was made of that release in that format.
-
-    Raises MovaError if it is whole, but says something else: it is not ours to replace.
+def state_of(path: Path, part: str, release: str, dtype: str) -> str:
+    """MISSING if the file is not there, or not whole; OURS if it says that it is that part of that release in that
+    format; else ANOTHERS, which is not ours to replace.
     """
     if part in SINGLES:
-        return singles.is_whole(path)
-    if not path.is_file():
-        return False
+        return OURS if singles.is_whole(path) else MISSING
     try:
-        _, said = read_gguf_header(path) if path.suffix == ".gguf" else read_header(path)
-    except MovaError:  # damaged, or cut off
-        return False
-    stored = dtype if part in EXPERTS else "as stored"
-    wanted = {"source": release, "part": part, "dtype": stored}
-    others = [f"{key} {said.get(key)!r}" for key, value in wanted.items() if said.get(key) != value]
-    if others:
-        raise MovaError(
-            f"{path.name} is there, but does not say that it is the {part} of {release} in {stored} (it says "
-            f"{', '.join(others)}); rename or move it, or choose another format."
-        )
-    return is_sourced(said)
-
-
-def is_sourced(said: dict[str, str]) -> bool:
-    """Whether a file's metadata name the contents that it was made of."""
-    try:
-        return bool(json.loads(said.get(KEY, "")))
-    except ValueError:
-        return False
+        _, said = read_gguf_header(path) if path.suffix == ".gguf" and path.is_file() else read_header(path)
+    except MovaError:
+        return MISSING
+    wanted = {"source": release, "part": part, "dtype": dtype if part in EXPERTS else "as stored"}
+    return OURS if wanted.items() <= said.items() else ANOTHERS
 
 
 def lacking(models: Path) -> str | None:

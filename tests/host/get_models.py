@@ -46,6 +46,7 @@ def empty_server(host: tuple[Path, str], base: Path, hub: Hub, *arguments: str) 
     server.add_pack("comfyui-mova", HERE.parents[1])
     server.add_pack("probe", HERE / "probe")
     given = {"HF_ENDPOINT": hub.url, "HF_HUB_DOWNLOAD_TIMEOUT": "1", "HF_HOME": str(base / "hub"), "HF_TOKEN": "hf_x"}
+    given["MOVA_NO_DOWNLOADS"] = ""
     before = {name: os.environ.get(name) for name in given}
     os.environ |= given
     try:
