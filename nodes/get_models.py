@@ -69,7 +69,7 @@ class MOVAGetModels(io.ComfyNode):
             category="MOVA",
             description="Downloads MOVA, converts it, and puts the files where the loaders look. Run goes on with what "
             "is missing, and ends at once if nothing is. Stop keeps what has arrived; the next Run goes on from there. "
-            "The queue waits meanwhile: 62 GB at 30 MB a second take 35 minutes.",
+            "The queue waits meanwhile: 69 GiB at 30 MB a second take 41 minutes.",
             search_aliases=["download mova", "install models", "model downloader", "missing models", "hugging face"],
             is_output_node=True,
             inputs=[

@@ -131,14 +131,6 @@ def likely(names: Sequence[str], expert: str) -> str | None:
     return next((name for name in names if "mova" in name.lower() and expert in name.lower()), None)
 
 
-def names_fault(high_noise: str | None, low_noise: str | None) -> str | None:
-    """What is wrong with names of the experts' files, those that are known."""
-    names = choices()
-    given = {"high_noise": (high_noise, names), "low_noise": (low_noise, [*names, NONE])}
-    faults = [file_fault(slot, name, known) for slot, (name, known) in given.items() if name is not None]
-    return next(filter(None, faults), None)
-
-
 class MOVAModelLoader(io.ComfyNode):
     """Load one or both experts."""
 
@@ -176,13 +168,16 @@ class MOVAModelLoader(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, high_noise: str | None = None, low_noise: str | None = None) -> bool | str:
-        """Before anything runs; a name from another node (None) is checked in execute."""
-        return names_fault(high_noise, low_noise) or True
+    def validate_inputs(cls, high_noise: str | None = None) -> bool | str:
+        """Before anything runs; a name from another node (None) is checked in execute.
+
+        Of low_noise the host speaks itself: it would show a fault of either on both.
+        """
+        return high_noise is None or file_fault("high_noise", high_noise, choices()) or True
 
     @classmethod
     def execute(cls, high_noise: str, low_noise: str, weight_dtype: str) -> io.NodeOutput:
-        if fault := names_fault(high_noise, low_noise):
+        if fault := file_fault("high_noise", high_noise, choices()):
             raise MovaError(fault)
         if high_noise == low_noise and high_noise not in released.folders():
             raise MovaError(f"{high_noise} is chosen for both experts; choose the low-noise file, or none.")

@@ -1,6 +1,10 @@
 """MOVA Get Models, by HTTP and websocket, against a hub of our own: pressed, stopped, pressed again."""
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +13,7 @@ from get_models import ALL, DTYPE, FILES, NAMED, RELEASE, SLOW, get_models, plac
 from graphs import Graph, ref
 from safetensors.torch import save_file
 
+ROOT = Path(__file__).parents[2]
 DONE = "Done: MOVA-360p_audio_vae.safetensors. Run once more: the loaders have them now."
 
 
@@ -109,6 +114,16 @@ def test_stopped_it_keeps_what_has_arrived_and_goes_on_from_there(empty_host, hu
     assert there(empty_host) == set(FILES.values())
     assert hub.fetched(SLOW)[-1][0] > 0, "not from the beginning"
     assert len(hub.fetched(SLOW.replace("00002-of", "00001-of"))) == first == 1
+
+
+def test_what_was_stopped_here_the_command_line_goes_on_with(empty_host, hub):
+    assert press_and_stop(empty_host, hub, get_models("high_noise")).error == "interrupted"
+    command = [sys.executable, "-m", "mova", "download", RELEASE, str(empty_host.base / "models")]
+    command += ["--dtype", DTYPE, "--parts", "high_noise"]
+    ran = subprocess.run(command, cwd=ROOT, env={**os.environ, "HF_ENDPOINT": hub.url}, capture_output=True, text=True)
+    assert ran.returncode == 0 and there(empty_host) == {FILES["high_noise"]}, ran.stderr
+    assert hub.fetched(SLOW)[-1][0] > 0, "not from the beginning"
+    assert said(empty_host, get_models("high_noise")).startswith("Nothing to do: ")
 
 
 def test_in_a_workflow_it_brings_only_what_the_loaders_name_and_lack(empty_host, hub):
