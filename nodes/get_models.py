@@ -23,6 +23,7 @@ WORDS = {
     "run the command again": "run this node again",
     "choose another folder, fewer --parts or a smaller --dtype": "choose fewer parts or a smaller format",
     "Another download": "Another download (of this server or of the command line)",
+    "finish it so": "finish it in that format",
     "with --verify": "with the command line's --verify",
     " without --verify": "",
 }
