@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .arguments import Command, Defaults, Parser, lora, typed, whole
+from .arguments import Command, Defaults, Parser, lora, models_folder, typed, whole
 from .errors import MovaError, first_line, install_command, memory_is_full
 from .files import alone, reason
 from .model.presets import DEFAULT
-from .progress import ByteBar, StepBar
+from .progress import ByteBar, StepBar, quiet_libraries
 from .shorten import short
 
 
@@ -123,9 +123,15 @@ def parser() -> argparse.ArgumentParser:
     download.set_defaults(stopped="what has arrived stays; the same command goes on from there.")
     add = download.add_argument
     add("name", help="MOVA-360p, MOVA-720p, or OWNER/NAME of a repository laid out like them")
-    add("destination", type=Path, help="folder like ComfyUI's models")
-    add("--dtype", default="bf16", help="of the experts and the text encoder; a wrong name lists what there is")
-    add("--parts", nargs="+", help="only these: high_noise, low_noise, audio_vae, video_vae, text_encoder")
+    without = (
+        "if not given: ComfyUI's models, beside the custom_nodes that this pack is in, and what the workflows need"
+    )
+    add("destination", type=Path, nargs="?", help=f"folder like ComfyUI's models ({without})")
+    dtype_help = "of the experts and the text encoder (bf16, or without destination fp8_e4m3_scaled)"
+    add("--dtype", help=f"{dtype_help}; a wrong name lists what there is")
+    of_release = "high_noise, low_noise, audio_vae, video_vae, text_encoder"
+    for_wan = "wan_vae, wan_text_encoder: the files for Wan that the workflows name"
+    add("--parts", nargs="+", help=f"only these: {of_release} of the release; {for_wan}")
     add("--verify", action="store_true", help="read back what is written, and compare it with its source")
 
     info = commands.add_parser("info", help="say what a checkpoint or a clip is")
@@ -214,16 +220,6 @@ def kept_run(keeper: Any, resume: bool) -> Any:
     return done
 
 
-def quiet_libraries() -> None:
-    """Leave the terminal to our own progress bar."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    for logging in (diffusers_logging, transformers_logging):
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-
 def request_from(options: argparse.Namespace) -> Any:
     """The options as a Request, with the pictures read."""
     from .clip import reading
@@ -254,12 +250,18 @@ def run_convert(options: argparse.Namespace) -> None:
 
 
 def run_download(options: argparse.Namespace) -> None:
-    """Write the files of a release on the hub; what was left out or kept is said."""
+    """Write the files of a release on the hub; what was left out or kept is said, and what the workflows lack then."""
+    from .download.needed import DTYPE, NEEDED, lacking
     from .download.run import download
 
+    folder, dtype, parts = options.destination, options.dtype, options.parts
+    if folder is None:
+        folder, dtype, parts = models_folder(Path(__file__).parents[1]), dtype or DTYPE, parts or NEEDED
     with ByteBar() as progress:
-        request = (options.name, options.destination, options.dtype, options.parts, options.verify, progress)
+        request = (options.name, folder, dtype or "bf16", parts, options.verify, progress)
         tell_files(download(*request, tell), progress)
+    if parts and (missing := lacking(folder)):
+        tell(missing)
 
 
 def tell(text: str) -> None:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .errors import MovaError
+
 
 class Defaults(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the defaults that are values."""
@@ -64,3 +66,15 @@ def whole(text: str) -> int:
 def typed() -> str:
     """What was typed in front of the arguments: `python -m mova`, or `python PATH/TO/THE/PACK`."""
     return subprocess.list2cmdline(sys.orig_argv[: len(sys.orig_argv) - len(sys.argv[1:])])
+
+
+def models_folder(pack: Path) -> Path:
+    """ComfyUI's models, beside the custom_nodes that the pack is in. Raises MovaError if it is in none."""
+    beside = Path(os.path.abspath(pack)).parent  # as it was called: a link in custom_nodes leads out of it
+    models = beside.parent / "models"
+    if beside.name.lower() != "custom_nodes" or not models.is_dir():
+        raise MovaError(
+            f"There is no models folder beside {beside}, as there is where a pack is in ComfyUI's custom_nodes; name "
+            "the folder that the files should go to."
+        )
+    return models

@@ -56,3 +56,13 @@ class ByteBar:
         if self.bar is not None:
             self.bar.close()
         self.bar = None
+
+
+def quiet_libraries() -> None:
+    """Leave the terminal to our own progress bar."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    for logging in (diffusers_logging, transformers_logging):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()

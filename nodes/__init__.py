@@ -14,6 +14,7 @@ def load() -> list[type]:
         conditioning,
         conditioning_files,
         fit_video,
+        get_models,
         joint_sampler,
         kept_runs,
         latents,
@@ -36,6 +37,7 @@ def load() -> list[type]:
         )
         return []
     nodes = (
+        get_models.MOVAGetModels,
         loaders.MOVAModelLoader,
         lora.MOVALoraLoader,
         options.MOVAModelOptions,

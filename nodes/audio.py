@@ -6,13 +6,19 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 
+from ..mova import MovaError
 from ..mova.clip.fit import check_sound
 from ..mova.clip.resample import needed, resample
 from ..mova.sampling.conditioning import audio_samples
 from . import released
 from .host import finite
 from .host.checks import audio_of, check_audio, check_audio_vae, check_clip_size, size_fault
-from .inputs import fps_input, length_input
+from .inputs import file_fault, fps_input, length_input
+
+
+def audio_vaes() -> list[str]:
+    """Files, and the audio_vae of each release."""
+    return [*folder_paths.get_filename_list("vae"), *released.parts("audio_vae")]
 
 
 class MOVAAudioVAELoader(io.ComfyNode):
@@ -20,20 +26,27 @@ class MOVAAudioVAELoader(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        names = [*folder_paths.get_filename_list("vae"), *released.parts("audio_vae")]
         return io.Schema(
             node_id="MOVAAudioVAELoader",
             display_name="MOVA Audio VAE Loader",
             category="MOVA",
             description="MOVA's audio VAE, from models/vae or from a released MOVA folder in models/diffusion_models.",
             search_aliases=["load mova audio vae", "dac"],
-            inputs=[io.Combo.Input("vae_name", options=names, tooltip="A file, or the audio_vae of a release.")],
+            inputs=[io.Combo.Input("vae_name", options=audio_vaes(), tooltip="A file, or the audio_vae of a release.")],
             outputs=[io.Vae.Output(display_name="audio_vae")],
         )
 
     @classmethod
+    def validate_inputs(cls, vae_name: str | None = None) -> bool | str:
+        """Before anything runs; a name from another node (None) is checked in execute."""
+        return vae_name is None or file_fault("vae_name", vae_name, audio_vaes()) or True
+
+    @classmethod
     def execute(cls, vae_name: str) -> io.NodeOutput:
         from .host.audio_vae import load
+
+        if fault := file_fault("vae_name", vae_name, audio_vaes()):
+            raise MovaError(fault)
 
         if vae_name in released.parts("audio_vae"):
             return io.NodeOutput(load(released.path(vae_name)))

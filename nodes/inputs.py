@@ -1,8 +1,12 @@
 """Inputs that several nodes have: the same limits and steps in each."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from comfy_api.latest import io
 
 from ..mova.model.presets import DEFAULT
+from ..mova.shorten import short
 
 
 def side_input(name: str, default: int, tooltip: str) -> io.Int.Input:
@@ -35,3 +39,11 @@ def steps_input(tooltip: str) -> io.Int.Input:
 def cfg_input(tooltip: str) -> io.Float.Input:
     """Guidance by the text."""
     return io.Float.Input("cfg", default=DEFAULT.guidance, min=0.0, max=100.0, step=0.1, tooltip=tooltip)
+
+
+def file_fault(slot: str, name: Any, names: Sequence[str]) -> str | None:
+    """What is wrong with a file's name: it is not in the list, and how it gets there if it is one of MOVA's."""
+    if name in names:
+        return None
+    get = "run MOVA Get Models, or " if "mova" in str(name).lower() else ""
+    return f"{slot} is {short(name)}, which is not there; {get}choose one of its list."

@@ -24,6 +24,7 @@ from ..mova.shorten import short
 from . import released
 from .host import notice
 from .host.family import CONFIG_PARTS, MovaFamily
+from .inputs import file_fault
 
 NONE = "none"
 FAST = "fp8_e4m3fn_fast"  # as the core loader calls it
@@ -167,7 +168,17 @@ class MOVAModelLoader(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, high_noise: str | None = None) -> bool | str:
+        """Before anything runs; a name from another node (None) is checked in execute.
+
+        Of low_noise the host speaks itself: it would show a fault of either on both.
+        """
+        return high_noise is None or file_fault("high_noise", high_noise, choices()) or True
+
+    @classmethod
     def execute(cls, high_noise: str, low_noise: str, weight_dtype: str) -> io.NodeOutput:
+        if fault := file_fault("high_noise", high_noise, choices()):
+            raise MovaError(fault)
         if high_noise == low_noise and high_noise not in released.folders():
             raise MovaError(f"{high_noise} is chosen for both experts; choose the low-noise file, or none.")
         names = {"high_noise": high_noise, "low_noise": low_noise}

@@ -4,9 +4,9 @@ import math
 
 import av
 import torch
-from av.video.reformatter import ColorRange
+from av.video.reformatter import ColorRange, Interpolation
 
-from mova.clip.decoding import channels_of
+from mova.clip.decoding import EXACT, channels_of
 from mova.clip.reading import first_audio, opened_clip, stream_fps
 
 
@@ -33,12 +33,15 @@ def read_clip(path):
     The rate is in samples a second, 0 without sound. Raises MovaError if it is not a whole clip.
     """
     pictures, sounds = [], []
+    exact = {"interpolation": Interpolation.BILINEAR | EXACT}
     with opened_clip(path) as container:
         video, audio = container.streams.video[0], first_audio(container)
         packed = av.AudioResampler(format="flt")
         for frame in container.decode(video, audio) if audio else container.decode(video):
             if isinstance(frame, av.VideoFrame):
-                pictures.append(torch.from_numpy(frame.to_ndarray(format="rgb24", dst_color_range=ColorRange.JPEG)))
+                pictures.append(
+                    torch.from_numpy(frame.to_ndarray(format="rgb24", dst_color_range=ColorRange.JPEG, **exact))
+                )
             else:
                 sounds += [torch.from_numpy(channels_of(part)) for part in packed.resample(frame)]
         waveform = torch.cat(sounds, dim=1) if sounds else None

@@ -1,4 +1,4 @@
-"""A model hub of one repository on 127.0.0.1: as much of its interface as a download needs."""
+"""A model hub of a few repositories on 127.0.0.1: as much of its interface as a download needs."""
 
 import contextlib
 import hashlib
@@ -11,10 +11,13 @@ from urllib.parse import unquote, urlsplit
 
 
 class Hub:
-    """Serves `folder` as someone/NAME. What a test sets decides how; what was asked for is in `asked`."""
+    """Serves `folder` as someone/NAME, or as `repository`. What a test sets decides how; what was asked for is in
+    `asked`. `beside` are others at the same address.
+    """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.repository = folder, f"someone/{folder.name}"
+    def __init__(self, folder: Path, repository: str | None = None) -> None:
+        self.folder, self.repository = folder, repository or f"someone/{folder.name}"
+        self.beside: list[Hub] = []
         self.commit, self.commits = "a" * 40, {"a" * 40}
         self.names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         self.hashes: dict[str, str | None] = {
@@ -58,7 +61,8 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        hub, path = self.hub, unquote(urlsplit(self.path).path)
+        path, first = unquote(urlsplit(self.path).path), type(self).hub
+        self.hub = hub = next((hub for hub in (first, *first.beside) if hub.repository in path), first)
         host = self.headers["Host"].split(":")[0]
         if hub.repository in path:  # the library asks for other things too
             hub.tokens.setdefault(host, set()).add(self.headers.get("Authorization"))

@@ -24,6 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import huggingface_hub
 import torch
+from clips import read_clip
 from downloads import contents
 from hub import Hub
 
@@ -33,7 +34,6 @@ from mova.checkpoint.release import open_checkpoint
 from mova.checkpoint.tensor_file import write_tensors
 from mova.clip.media import write_clip
 from mova.clip.pipeline import generate
-from mova.clip.reading import read_clip
 from mova.clip.request import Request, identity
 from mova.clip.rescue import Keeper, read_run
 from mova.clip.runtime import Runtime

@@ -85,16 +85,31 @@ class Target:
     dtype: str | None = None
 
 
-def chosen_parts(given: Sequence[str] | None) -> tuple[str, ...] | None:
+def chosen_parts(given: Sequence[str] | None, known: Sequence[str] = PARTS) -> tuple[str, ...] | None:
     """Names of parts, separated by commas or as separate words, in the usual order; None if none were given."""
     if given is None:
         return None
     names = {name for word in given for name in word.replace(",", " ").split()}
-    for name in sorted(names - set(PARTS)):
-        raise MovaError(f"There is no part called {short(name)}; choose among {', '.join(PARTS)}.")
+    for name in sorted(names - set(known)):
+        raise MovaError(f"There is no part called {short(name)}; choose among {', '.join(known)}.")
     if not names:
-        raise MovaError(f"No part is named; choose among {', '.join(PARTS)}.")
-    return tuple(part for part in PARTS if part in names)
+        raise MovaError(f"No part is named; choose among {', '.join(known)}.")
+    return tuple(part for part in known if part in names)
+
+
+def place_of(part: str, stem: str, dtype: str | None) -> tuple[str, str]:
+    """Where a part's file goes: its name without the ending, and the folder under ComfyUI's models."""
+    if part in EXPERTS:
+        ending = GGUF[dtype].type_name if dtype in GGUF else dtype  # people look for Q8_0 in a GGUF file's name
+        return f"{stem}_{part}_{ending}", "diffusion_models"
+    if part == "text_encoder":
+        return f"{stem}_umt5_xxl_{dtype}", "text_encoders"
+    return f"{stem}_{'wan_vae' if part == 'video_vae' else part}", "vae"
+
+
+def with_ending(name: str, dtype: str | None) -> str:
+    """A file's name, by the kind of file that holds the format."""
+    return name + (".gguf" if dtype in GGUF else ".safetensors")
 
 
 def plan_folder(
@@ -144,8 +159,7 @@ def joint_target(
     # Under "transformer", where ComfyUI's core loader looks for it.
     values = {"transformer": {**config.to_dict(), "expert": part}}
     metadata = metadata_of(part, values, source, dtype)
-    ending = GGUF[dtype].type_name if dtype in GGUF else dtype  # people look for Q8_0 in a GGUF file's name
-    return Target(f"{stem}_{part}_{ending}", "diffusion_models", entries, metadata, part, dtype)
+    return Target(*place_of(part, stem, dtype), entries, metadata, part, dtype)
 
 
 def audio_vae_target(checkpoint: Checkpoint, part: str, stem: str, dtype: str | None) -> Target:
@@ -153,7 +167,7 @@ def audio_vae_target(checkpoint: Checkpoint, part: str, stem: str, dtype: str | 
     config = {part: {**asdict(checkpoint.audio_vae), "continuous": True}}
     entries = [Entry(name, checkpoint.weights[part], name) for name in checkpoint.weights[part].tensors]
     metadata = metadata_of(part, config, source_of(checkpoint), dtype)
-    return Target(f"{stem}_audio_vae", "vae", entries, metadata, part, dtype)
+    return Target(*place_of(part, stem, dtype), entries, metadata, part, dtype)
 
 
 def video_vae_target(checkpoint: Checkpoint, part: str, stem: str, dtype: str | None) -> Target:
@@ -162,7 +176,7 @@ def video_vae_target(checkpoint: Checkpoint, part: str, stem: str, dtype: str | 
     resnets = values.get("num_res_blocks", 2)
     entries = [Entry(wan_name(name, resnets), weights, name) for name in weights.tensors]
     metadata = metadata_of(part, {part: values}, source_of(checkpoint), dtype)
-    return Target(f"{stem}_wan_vae", "vae", entries, metadata, part, dtype)
+    return Target(*place_of(part, stem, dtype), entries, metadata, part, dtype)
 
 
 def text_encoder_target(checkpoint: Checkpoint, part: str, stem: str, dtype: str | None) -> Target:
@@ -171,7 +185,7 @@ def text_encoder_target(checkpoint: Checkpoint, part: str, stem: str, dtype: str
     entries = [Entry(name, weights, name) for name in weights.tensors if name != EMBEDDING]
     entries += [Entry("spiece_model", FileBytes(tokenizer), "bytes")]
     metadata = metadata_of(part, {part: checkpoint.configs[part]}, source_of(checkpoint), dtype)
-    return Target(f"{stem}_umt5_xxl_{dtype}", "text_encoders", entries, metadata, part, dtype)
+    return Target(*place_of(part, stem, dtype), entries, metadata, part, dtype)
 
 
 TARGETS = {"audio_vae": audio_vae_target, "video_vae": video_vae_target, "text_encoder": text_encoder_target}

@@ -16,7 +16,7 @@ from ..errors import MovaError
 from ..files import remove_leftovers
 from ..shorten import short
 from . import gguf_writer, safetensors_writer
-from .parts import PARTS, Entry, Target, chosen_parts, plan_file, plan_folder, sentencepiece_model
+from .parts import PARTS, Entry, Target, chosen_parts, plan_file, plan_folder, sentencepiece_model, with_ending
 from .safetensors_writer import BytesDone
 from .sources import UNKNOWN, FileProgress, Sums, with_sums
 
@@ -131,7 +131,7 @@ def check_destination(folder: Path) -> None:
 
 def path_of(target: Target, destination: Path) -> Path:
     """Where a file goes in a folder like ComfyUI's models."""
-    return destination / target.folder / (target.name + (".gguf" if target.dtype in GGUF else ".safetensors"))
+    return destination / target.folder / with_ending(target.name, target.dtype)
 
 
 class Writer(Protocol):

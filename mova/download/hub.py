@@ -108,7 +108,7 @@ def fetch(repository: Repository, name: str, path: Path, progress: BytesDone = n
         with open(part, "ab") as opened:
             transfer(repository, name, opened, file.size, progress)
             os.fsync(opened.fileno())
-        if file.sha256 and sha256_of(part) != file.sha256:
+        if file.sha256 and sha256_of(part, lambda done: progress(0)) != file.sha256:
             part.unlink()
             raise MovaError(
                 f"{repository.name}/{name} did not arrive as the hub lists it (its SHA-256 differs), and was deleted; "
@@ -134,7 +134,15 @@ def transfer(repository: Repository, name: str, opened: BinaryIO, size: int, pro
         if failed == TRIES:
             raise translated(error or ConnectionError("no data"), f"{repository.name}/{name}") from error
         if opened.tell() < size:
-            time.sleep(min(2.0**failed / 2, LONGEST_PAUSE))
+            pause(min(2.0**failed / 2, LONGEST_PAUSE), progress)
+
+
+def pause(seconds: float, progress: BytesDone) -> None:
+    """Wait; `progress` is told often that nothing is done, so that it can stop the run meanwhile."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        progress(0)
+        time.sleep(min(left, 0.5))
 
 
 def stream(repository: Repository, name: str, opened: BinaryIO, size: int, progress: BytesDone) -> None:

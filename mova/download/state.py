@@ -29,12 +29,12 @@ def errors_of(destination: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(state: Path) -> Iterator[None]:
-    """Keep a second download off the same files; leaves no empty folder behind."""
+    """Keep a second download off the same folder: both would count on its room. Leaves no empty folder behind."""
     from filelock import FileLock, Timeout  # the hub's library brings it
 
     there = [folder for folder in (state.parent, *state.parent.parents) if folder.exists()]
     state.parent.mkdir(parents=True, exist_ok=True)
-    path = state.with_name(state.name + ".lock")
+    path = state.with_name("lock")
     try:
         with FileLock(path, timeout=0):
             yield

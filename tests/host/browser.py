@@ -133,9 +133,13 @@ class Tab:
         )
         self.page.wait_for_timeout(300)
 
-    def make_small(self, **inputs: Any) -> None:
-        """Small models and sizes in the graph that is open; `inputs` by node type, beside SMALL_INPUTS."""
-        given = {kind: {**SMALL_INPUTS.get(kind, {}), **inputs.get(kind, {})} for kind in {*SMALL_INPUTS, *inputs}}
+    def make_small(self, keep: tuple[str, ...] = (), **inputs: Any) -> None:
+        """Small models and sizes in the graph that is open; `inputs` by node type, beside SMALL_INPUTS.
+
+        keep: types of nodes that stay as they are.
+        """
+        kinds = {*SMALL_INPUTS, *inputs}.difference(keep)
+        given = {kind: {**SMALL_INPUTS.get(kind, {}), **inputs.get(kind, {})} for kind in kinds}
         self.ask(MAKE_SMALL, {"nodes": SMALL_NODES, "inputs": given})
 
     def press_run(self) -> None:

@@ -45,6 +45,40 @@ def files(server):
     return server.base
 
 
+@pytest.fixture(scope="session")
+def bare(host_place, release, tmp_path_factory):
+    """A server without a single model, and the hub that it asks."""
+    from get_models import empty_server, stand_in
+
+    with (
+        stand_in(release, tmp_path_factory.mktemp("wan")).running() as hub,
+        empty_server(host_place, tmp_path_factory.mktemp("bare"), hub) as server,
+    ):
+        yield server, hub
+
+
+@pytest.fixture
+def hub(bare):
+    """That hub, well and unasked."""
+    for one in (bare[1], *bare[1].beside):
+        one.asked.clear()
+        one.refusal = None
+        one.hold.clear()
+        one.changed.clear()
+        one.held.clear()
+        one.released.clear()
+    return bare[1]
+
+
+@pytest.fixture
+def empty_host(bare, hub):
+    """That server, emptied."""
+    from get_models import empty
+
+    empty(bare[0])
+    return bare[0]
+
+
 @pytest.fixture(scope="module")
 def browser():
     from browser import find_browser, launch

@@ -21,12 +21,12 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 
 import torch  # noqa: E402
 from client import Result, Server, find_comfyui  # noqa: E402
+from clips import read_clip  # noqa: E402
 from graphs import write_files  # noqa: E402
 from small_workflows import NAMES, shipped, write_media  # noqa: E402
 
 from mova import MovaError  # noqa: E402
 from mova.checkpoint.weights import check_finite, open_weights  # noqa: E402
-from mova.clip.reading import read_clip  # noqa: E402
 from mova.clip.rescue import read_run  # noqa: E402
 
 SEED = 11

@@ -15,7 +15,7 @@ from small_workflows import write_media
 
 from mova.clip.media import write_clip
 
-NAME = "text_to_video_and_sound"
+NAME = "mova_2_text_to_video_with_sound"
 
 
 @pytest.fixture(scope="module")

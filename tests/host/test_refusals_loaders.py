@@ -72,7 +72,8 @@ def a_cut_off_file_in_the_loader(bench):
     experts(bench, "cut")
 
 
-@refused("not in", "high", "low")
+@refused("which is not there; choose one of its list.", "high")
+@refused("not in list", "low")
 def a_missing_file_in_the_loader(bench, slot):
     experts(bench, **{slot: "gone"})
 
@@ -186,7 +187,7 @@ def an_audio_vae_with_a_damaged_configuration(bench, config):
     audio_vae(bench, "config.safetensors")
 
 
-@refused("not in")
+@refused("which is not there; choose one of its list.")
 def a_missing_audio_vae(bench):
     audio_vae(bench, "gone.safetensors")
 

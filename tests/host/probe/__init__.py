@@ -7,6 +7,7 @@ import comfy.model_management
 
 from .anything import Any, Odd, Witness
 from .broken import NanAt, NanClip, NanSampler, NanText, NanVAE
+from .downloads import Downloads
 from .given import FrameRate, Given, GivenLatent, Images, Nothing, Text
 from .model import About, Forward, Patch
 from .saving import Resample, Save, SaveAudio, SaveConditioning, Sigmas
@@ -26,6 +27,7 @@ def noted_load(*args, **kwargs):
 comfy.model_management.load_models_gpu = noted_load
 
 NODES = (
+    Downloads,
     Anything,
     NanAt,
     NanClip,
