@@ -24,7 +24,7 @@ NOTICE = 60
 # What a node shows below its widgets: pictures, players, previews of samplers, notices.
 PREVIEW = {"LoadImage": 210, "LoadVideo": 208, "LoadAudio": 60, "SaveVideo": 280, "PreviewAny": 160}
 PREVIEW |= {"MOVAJointSampler": 190 + NOTICE, "SamplerCustomAdvanced": 190}
-PREVIEW |= dict.fromkeys(("MOVAConditioning", "MOVALoraLoader", "MOVAFitVideo", "MOVASize"), NOTICE)
+PREVIEW |= dict.fromkeys(("MOVAConditioning", "MOVALoraLoader", "MOVAFitVideo", "MOVASize", "MOVAGetModels"), NOTICE)
 MORE_OUTPUTS = {"SaveVideo": 1, "LoadImage": 2}  # rows that other versions of ComfyUI have
 COLOURS = ["#3f789e", "#88714a", "#5a7a4e", "#8a4f6b", "#6a5a8c", "#4f7f80"]
 CORE_VERSION = "0.20.1"  # the oldest that has all of these nodes

@@ -135,7 +135,7 @@ def advanced(page: Page) -> None:
         page,
         "**ComfyUI's own sampling nodes**, one for each expert, so that sampler, noise levels and guidance can "
         "differ.\n\nThe low-noise expert takes over at noise **0.9**: step 8 of 20, 11 of 30, 18 of 50.\n\n"
-        "**bridge_cfg** above 1 ties sound and picture closer (lip sync), for a third evaluation in each step.",
+        "**bridge_cfg** above 1 ties sound and picture closer (lip sync).",
         446,
     )
     models = load_models(page)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 NOTES = ("Note", "MarkdownNote")
+PAGE_ONLY = ("MOVAGetModels",)  # a program that posts a workflow does not mean a download
 OUTPUT = -20  # the number of a subgraph's end
 MUTED, BYPASSED = 2, 4  # a node's mode
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
@@ -66,7 +67,7 @@ def to_api(canvas: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
     api = {}
     for node in nodes.values():
         kind = node["type"]
-        if kind in (*NOTES, "Reroute", "PrimitiveNode") or node["mode"] in (MUTED, BYPASSED):
+        if kind in (*NOTES, *PAGE_ONLY, "Reroute", "PrimitiveNode") or node["mode"] in (MUTED, BYPASSED):
             continue
         if kind not in definitions:
             raise ValueError(f"node {node['id']} is of the type {kind}, which this ComfyUI does not know")

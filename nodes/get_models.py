@@ -75,7 +75,10 @@ class MOVAGetModels(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Combo.Input(
-                    "release", options=list(RELEASES), tooltip="360p is for 640 x 352, 720p for 1280 x 720."
+                    "release",
+                    options=list(RELEASES),
+                    default=next(iter(RELEASES)),
+                    tooltip="360p is for 640 x 352, 720p for 1280 x 720.",
                 ),
                 io.Combo.Input(
                     "format",
