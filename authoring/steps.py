@@ -111,7 +111,7 @@ def decode_in_tiles(page: Page, latent: Output, vae: Output, audio_vae: Output, 
 def save(page: Page, video: Output) -> None:
     """The clip, and below it what brings the models; it is linked to nothing, and there is room."""
     page.add("SaveVideo", "Your clip", video=video, filename_prefix="video/MOVA", format="mp4", codec="h264")
-    page.group("Models missing? Run gets them", below=True)
+    page.group("Missing models", below=True)
     page.add("MOVAGetModels")
 
 

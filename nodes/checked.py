@@ -62,6 +62,8 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "BOOLEAN": (lambda value: isinstance(value, Number), "true or false"),
 }
 
+VALUES = ("INT", "FLOAT", "STRING", "COMBO", "BOOLEAN")  # types that have a widget
+
 
 def checked(node: type) -> type:
     """The node, whose execute is not reached by a value that does not fit its inputs."""
@@ -79,8 +81,8 @@ def checked(node: type) -> type:
                 if declared.id not in own:
                     check_choice(declared, value)
                 given[declared.id] = plain(declared.get_io_type(), value)
-            elif declared.id in given and not declared.optional:
-                check_none(declared)
+            elif declared.id in given and (not declared.optional or declared.get_io_type() in VALUES):
+                check_none(declared)  # what is left out of optional inputs does not come at all
         try:
             return kept(functools.partial(execute, cls, **given))
         except MovaError as error:

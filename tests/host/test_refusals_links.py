@@ -57,6 +57,13 @@ for slot, called in INPUTS.items():
                 conditioning(bench, **{slot: any_of(bench, what)})
 
 
+@refused("bridge_cfg should be a number, and nothing came; connect the output of such a node.", "bridge_cfg",
+         builds_models=True)  # fmt: skip
+@refused("resume should be true or false, and nothing came", "resume", builds_models=True)
+def nothing_for_an_optional_value(bench, slot):
+    bench.save([bench.joint(bench.model("mova_high"), bench.given, **{slot: odd(bench, "none")}), 0])
+
+
 def odd(bench, what):
     """One of the objects that the fuzzer puts into links."""
     return ref(bench.add("ProbeOdd", what=what))
