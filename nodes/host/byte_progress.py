@@ -41,7 +41,7 @@ class ByteProgress:
         if self.bar is not None and (changed or now - self.told > PAUSE):
             self.told = now
             self.bar.update_absolute(min(self.arrived, self.total))
-            notice.tell(f"{self.line(now)}\n{name}: {gigabytes(done)} of {gigabytes(total)} GB")
+            notice.tell(f"{self.line(now)};\n{name}: {gigabytes(done)} of {gigabytes(total)} GB")
 
     def line(self, now: float) -> str:
         """All files, all bytes, and how long the rest takes if it goes on so."""
