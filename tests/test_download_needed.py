@@ -22,6 +22,7 @@ from mova.download.needed import ANOTHERS, DTYPE, MISSING, NEEDED, OURS, file_fo
 from mova.download.places import Places
 from mova.download.run import download
 from mova.download.singles import SINGLES
+from mova.download.totals import Totals
 
 WANTED = {str(file_for(part, "tiny", DTYPE)) for part in NEEDED}
 VAE = SINGLES["wan_vae"]
@@ -161,6 +162,22 @@ def test_it_is_told_beforehand_how_much_is_to_arrive(both, models):
     assert len(made) == 5 and planned == [(5, sum(arrived.values()))] and planned[0][1] > 10**7
     list(download("someone/tiny", models, DTYPE, NEEDED, planned=lambda *told: planned.append(told)))
     assert planned[1:] == [(0, 0)]
+
+
+def test_a_line_tells_what_arrived_of_all_and_how_long_the_rest_takes():
+    totals = Totals(5, 60 * 10**9, started=100.0)
+    totals.tell("fetching video_dit 00001-of-00003", 4 * 10**9)  # from before: not among the 60
+    assert totals.line(100.0) == "0 of 5 files, 0.00 of 60.00 GB"
+    totals.tell("fetching video_dit 00001-of-00003", 10 * 10**9)
+    totals.tell("writing video_dit 00001-of-00003", 3 * 10**9)  # nothing that arrives
+    totals.finished = 1
+    assert totals.line(105.0) == "1 of 5 files, 6.00 of 60.00 GB", "too early to guess"
+    assert totals.line(220.0) == "1 of 5 files, 6.00 of 60.00 GB, about 18 min left"
+    totals.tell("fetching video_dit 00002-of-00003", 0)
+    totals.tell("fetching video_dit 00002-of-00003", 54 * 10**9)
+    assert totals.line(1000.0) == "1 of 5 files, 60.00 of 60.00 GB"
+    totals.tell("fetching video_dit 00002-of-00003", 0)  # a server that sends the whole file again
+    assert totals.line(1000.0).startswith("1 of 5 files, 6.00 of 60.00 GB")
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
