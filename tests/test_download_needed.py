@@ -1,6 +1,7 @@
 """What the workflows need, in one go: MOVA's files and those for Wan, where ComfyUI looks for them."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from downloads import contents, files_in, same_files, stop_at
+from hub import Hub
 from safetensors.torch import save_file
 from test_command_line import ROOT
 from wan_files import wan_hub
@@ -20,7 +22,7 @@ from mova.checkpoint.formats import FORMATS
 from mova.convert.run import convert, path_of, plan
 from mova.download.needed import ANOTHERS, DTYPE, MISSING, NEEDED, OURS, file_for, state_of
 from mova.download.places import Places
-from mova.download.run import download
+from mova.download.run import RELEASES, download
 from mova.download.singles import SINGLES
 from mova.download.totals import Totals
 
@@ -52,6 +54,26 @@ def test_the_name_alone_brings_what_the_workflows_name_into_the_models_beside_cu
     assert {Path(line.strip()).relative_to(models).as_posix() for line in told.out.splitlines()} == WANTED
     assert main(["download", "someone/tiny"]) == 0
     assert capsys.readouterr().out.count("(kept: it was there already)") == 5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="only developers may make links on Windows")
+def test_the_command_of_the_readme_alone_does_it(release, models, tmp_path):
+    """As a user types it: the pack in custom_nodes, run by its folder, from anywhere."""
+    (models.parent / "custom_nodes").mkdir()
+    pack = models.parent / "custom_nodes/ComfyUI-MOVA"
+    pack.symlink_to(ROOT, target_is_directory=True)
+    hub = Hub(release, RELEASES["MOVA-360p"])
+    hub.beside = [wan_hub(tmp_path / "wan")]
+    with hub.running():
+        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
+        command = [sys.executable, "ComfyUI/custom_nodes/ComfyUI-MOVA", "download", "MOVA-360p"]
+        ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    wanted = {file_for(part, "MOVA-360p", DTYPE).as_posix() for part in NEEDED}
+    assert {*files_in(models)} == {
+        Path(line.strip()).relative_to(models).as_posix() for line in ran.stdout.splitlines()
+    }
+    assert {*files_in(models)} == wanted
 
 
 def test_the_workflows_name_these_files():
