@@ -1,6 +1,7 @@
 """What the workflows need, in one go: MOVA's files and those for Wan, where ComfyUI looks for them."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from downloads import contents, files_in, same_files, stop_at
+from hub import Hub
 from safetensors.torch import save_file
 from test_command_line import ROOT
 from wan_files import wan_hub
@@ -20,8 +22,9 @@ from mova.checkpoint.formats import FORMATS
 from mova.convert.run import convert, path_of, plan
 from mova.download.needed import ANOTHERS, DTYPE, MISSING, NEEDED, OURS, file_for, state_of
 from mova.download.places import Places
-from mova.download.run import download
+from mova.download.run import RELEASES, download
 from mova.download.singles import SINGLES
+from mova.download.totals import Totals
 
 WANTED = {str(file_for(part, "tiny", DTYPE)) for part in NEEDED}
 VAE = SINGLES["wan_vae"]
@@ -51,6 +54,26 @@ def test_the_name_alone_brings_what_the_workflows_name_into_the_models_beside_cu
     assert {Path(line.strip()).relative_to(models).as_posix() for line in told.out.splitlines()} == WANTED
     assert main(["download", "someone/tiny"]) == 0
     assert capsys.readouterr().out.count("(kept: it was there already)") == 5
+
+
+@pytest.mark.skipif(os.name == "nt", reason="only developers may make links on Windows")
+def test_the_command_of_the_readme_alone_does_it(release, models, tmp_path):
+    """As a user types it: the pack in custom_nodes, run by its folder, from anywhere."""
+    (models.parent / "custom_nodes").mkdir()
+    pack = models.parent / "custom_nodes/ComfyUI-MOVA"
+    pack.symlink_to(ROOT, target_is_directory=True)
+    hub = Hub(release, RELEASES["MOVA-360p"])
+    hub.beside = [wan_hub(tmp_path / "wan")]
+    with hub.running():
+        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home")}
+        command = [sys.executable, "ComfyUI/custom_nodes/ComfyUI-MOVA", "download", "MOVA-360p"]
+        ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    wanted = {file_for(part, "MOVA-360p", DTYPE).as_posix() for part in NEEDED}
+    assert {*files_in(models)} == {
+        Path(line.strip()).relative_to(models).as_posix() for line in ran.stdout.splitlines()
+    }
+    assert {*files_in(models)} == wanted
 
 
 def test_the_workflows_name_these_files():
@@ -161,6 +184,22 @@ def test_it_is_told_beforehand_how_much_is_to_arrive(both, models):
     assert len(made) == 5 and planned == [(5, sum(arrived.values()))] and planned[0][1] > 10**7
     list(download("someone/tiny", models, DTYPE, NEEDED, planned=lambda *told: planned.append(told)))
     assert planned[1:] == [(0, 0)]
+
+
+def test_a_line_tells_what_arrived_of_all_and_how_long_the_rest_takes():
+    totals = Totals(5, 60 * 10**9, started=100.0)
+    totals.tell("fetching video_dit 00001-of-00003", 4 * 10**9)  # from before: not among the 60
+    assert totals.line(100.0) == "0 of 5 files, 0.00 of 60.00 GB"
+    totals.tell("fetching video_dit 00001-of-00003", 10 * 10**9)
+    totals.tell("writing video_dit 00001-of-00003", 3 * 10**9)  # nothing that arrives
+    totals.finished = 1
+    assert totals.line(105.0) == "1 of 5 files, 6.00 of 60.00 GB", "too early to guess"
+    assert totals.line(220.0) == "1 of 5 files, 6.00 of 60.00 GB, about 18 min left"
+    totals.tell("fetching video_dit 00002-of-00003", 0)
+    totals.tell("fetching video_dit 00002-of-00003", 54 * 10**9)
+    assert totals.line(1000.0) == "1 of 5 files, 60.00 of 60.00 GB"
+    totals.tell("fetching video_dit 00002-of-00003", 0)  # a server that sends the whole file again
+    assert totals.line(1000.0).startswith("1 of 5 files, 6.00 of 60.00 GB")
 
 
 @pytest.mark.parametrize("dtype", FORMATS)

@@ -72,7 +72,7 @@ def test_from_empty_folders_to_a_clip_that_plays_in_five_clicks(page, empty_host
 
 
 def test_stopped_on_the_page_it_goes_on_with_the_next_press(page, empty_host, hub):
-    hub.hold[SLOW] = hub.size(SLOW) // 2
+    hub.hold[SLOW] = 10_000  # for each time that it is asked
     page.press_run()
     told(page, "fetching video_dit 00002-of-00002")
     assert hub.held.wait(60)
