@@ -1,7 +1,8 @@
 """Write the files of all workflows: python -m authoring.build, in the repository's root.
 
 Of each, in workflows/: NAME.json (what people open on the canvas), NAME.jpg (its picture among ComfyUI's templates),
-and api/NAME.json (what programs post); the first two in Chinese, too. What is in them stands in pages.py.
+and api/NAME.json (what programs post); the first two in Chinese, too. What is in them stands in
+pages.py. And the files of subgraphs/, of which blueprints.py tells.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from .blueprints import BLUEPRINTS, blueprint_file
 from .canvas import Page
 from .pages import WORKFLOWS
 from .to_api import to_api
@@ -70,6 +72,8 @@ def main() -> None:
             write(FOLDER / "api" / f"{name}.json", to_api(canvas, definitions))
         draw(name).save(FOLDER / f"{name}.jpg", quality=85, optimize=True)
         print(name)
+    for blueprint in BLUEPRINTS:
+        write(ROOT / "subgraphs" / f"{blueprint.name}.json", blueprint_file(blueprint, definitions))
 
 
 if __name__ == "__main__":

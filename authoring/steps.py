@@ -19,7 +19,7 @@ WIDE, UPRIGHT = "MOVA-360p wide, 640 x 352", "MOVA-360p the picture's shape"
 
 FILES = """
 
-Files missing? Press **Run**: *MOVA Get Models* fetches them (62 GB to load, 52 GiB of disk). Then **Run** again."""
+Files missing? Press **Run**: *MOVA Get Models* fetches them (69 GiB to load, 59 GiB of disk). Then **Run** again."""
 PLANS = f"""
 
 Minutes on an RTX card, computed, not measured:

@@ -136,7 +136,7 @@ def test_frames_are_read_neither_darker_nor_lighter_than_they_are_stored(tmp_pat
     with av.open(tmp_path / "a.mp4") as container:
         luma = [torch.from_numpy(frame.to_ndarray()[:64]).float() for frame in container.decode(video=0)]
     wanted = ((torch.stack(luma) - 16) * 255 / 219).clamp(0, 255)
-    error = reading.read_clip(tmp_path / "a.mp4")[0].float() - wanted[..., None]
+    error = read_clip(tmp_path / "a.mp4")[0].float() - wanted[..., None]
     assert error.mean().abs() < 0.2 and error.abs().max() < 2
 
 
