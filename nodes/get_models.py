@@ -52,11 +52,11 @@ def states(parts: list[str], release: str, dtype: str) -> dict[str, str]:
 
 def check_allowed(missing: list[Path]) -> None:
     """Raise MovaError where the server may not download."""
-    names = ", ".join(path.name for path in missing)
+    lacking = f"and {', '.join(path.name for path in missing)} {'are' if len(missing) > 1 else 'is'} missing"
     if os.environ.get(FORBIDDEN, "0") not in ("", "0"):
-        raise MovaError(f"Downloads are off on this server ({FORBIDDEN} is set); ask whoever runs it for {names}.")
+        raise MovaError(f"Downloads are off on this server ({FORBIDDEN} is set), {lacking}; ask whoever runs it.")
     if library().constants.HF_HUB_OFFLINE:
-        raise MovaError(f"This server is offline (HF_HUB_OFFLINE is set); unset it, or bring {names} here by hand.")
+        raise MovaError(f"This server is offline (HF_HUB_OFFLINE is set), {lacking}; unset it, or bring files by hand.")
 
 
 class MOVAGetModels(io.ComfyNode):

@@ -76,11 +76,13 @@ def test_the_command_of_the_readme_alone_does_it(release, models, tmp_path):
     assert {*files_in(models)} == wanted
 
 
-def test_the_workflows_name_these_files():
-    named = {path.name for path in (file_for(part, "MOVA-360p", DTYPE) for part in NEEDED)}
-    canvas = (ROOT / "workflows/image_to_video_and_sound.json").read_text(encoding="utf-8")
-    values = {str(value) for node in json.loads(canvas)["nodes"] for value in node.get("widgets_values") or []}
-    assert named == {value for value in values if value.endswith(".safetensors")}
+@pytest.mark.parametrize("path", sorted((ROOT / "workflows").glob("*.json")), ids=lambda path: path.stem)
+def test_every_workflow_names_these_files(path):
+    nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+    values = {str(value) for node in nodes for value in node.get("widgets_values") or []}
+    assert {file_for(part, "MOVA-360p", DTYPE).name for part in NEEDED} == {
+        value for value in values if value.endswith(".safetensors") and "lora" not in value
+    }
 
 
 def test_outside_of_custom_nodes_the_destination_is_asked_for(both, tmp_path, capsys):

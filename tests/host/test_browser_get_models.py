@@ -11,13 +11,6 @@ COUNT = """() => {
   if (window.clicks === undefined) document.addEventListener('click', () => window.clicks++, true)
   window.clicks = 0
 }"""
-# A template that has none gets one, as by a double click on the canvas.
-ADD = """() => {
-  if (app.graph._nodes.some(n => n.type === 'MOVAGetModels')) return
-  const node = LiteGraph.createNode('MOVAGetModels')
-  node.pos = [-460, 60]
-  app.graph.add(node)
-}"""
 TOLD = "() => app.graph._nodes.find(n => n.type === 'MOVAGetModels').widgets.map(w => String(w.value)).join('\\n')"
 LISTED = """names => ['MOVAModelLoader', 'MOVAAudioVAELoader', 'VAELoader', 'CLIPLoader'].every(type => {
   const {widgets} = app.graph._nodes.find(n => n.type === type)
@@ -46,7 +39,6 @@ def page(opened, empty_host, hub):
     page.get_by_test_id(f"template-workflow-{TEMPLATE}").click()
     page.wait_for_function(READY)
     page.get_by_test_id("template-workflows-content").wait_for(state="hidden")
-    opened.ask(ADD)
     return opened
 
 

@@ -164,7 +164,7 @@ def test_a_hub_that_refuses_is_one_sentence_with_this_node_s_words(empty_host, h
     hub.refusal = (503, "")
     hub.beside[0].refusal = None
     text = refusal(empty_host, get_models())
-    assert "refuses OpenMOSS-Team/MOVA-360p (HTTP status 503); wait a while, then run this node again" in text
+    assert "Wait a while, then run this node again, it goes on from there: The model hub refuses OpenMOSS" in text
     hub.refusal = (404, "RepoNotFound")
     assert "has no repository OpenMOSS-Team/MOVA-360p" in refusal(empty_host, get_models("high_noise"))
     assert not [name for name in there(empty_host) if "MOVA" in name]
@@ -175,7 +175,7 @@ def test_a_wrong_byte_is_found(empty_host, hub):
     content = (hub.folder / name).read_bytes()
     hub.changed[name] = content[:-1] + bytes([content[-1] ^ 1])
     text = refusal(empty_host, get_models("audio_vae"))
-    assert "SHA-256 differs" in text and "run this node again, which fetches it once more" in text
+    assert "SHA-256 differs" in text and "Run this node again, which fetches it once more: " in text
     assert FILES["audio_vae"] not in there(empty_host)
 
 
@@ -206,7 +206,7 @@ def test_two_downloads_do_not_meet(empty_host, hub):
     folder.mkdir()
     with FileLock(folder / "lock"):
         text = refusal(empty_host, get_models("audio_vae"))
-    assert "Another download (of this server or of the command line) to" in text and "is at work; wait for it" in text
+    assert "Another download (of this server or of the command line) to" in text and "Wait for it, or stop it: " in text
 
 
 def test_the_format_is_in_the_name_of_the_files(empty_host, hub):
@@ -230,7 +230,7 @@ def under(server, what, parts=ALL):
 
 def test_a_flag_of_the_server_s_forbids_it(empty_host, hub):
     told = under(empty_host, "forbidden")
-    assert "Downloads are off on this server (MOVA_NO_DOWNLOADS is set); ask whoever runs it for MOVA-360p_h" in told
+    assert "Ask whoever runs it: Downloads are off on this server (MOVA_NO_DOWNLOADS is set), and MOVA-360p_h" in told
     assert there(empty_host) == set() and hub.asked == []
     assert under(empty_host, "allowed", "wan_vae").startswith("Done: ")
     assert under(empty_host, "forbidden", "wan_vae").startswith("Nothing to do: ")
@@ -238,7 +238,8 @@ def test_a_flag_of_the_server_s_forbids_it(empty_host, hub):
 
 def test_offline_it_names_the_files_to_bring_by_hand(empty_host, hub):
     told = under(empty_host, "offline")
-    assert "This server is offline (HF_HUB_OFFLINE is set); unset it, or bring MOVA-360p_high_noise_fp8" in told
+    assert "Unset it, or bring files by hand: This server is offline (HF_HUB_OFFLINE is set), and MOVA-360p_h" in told
+    assert told.rstrip().endswith(f"{FILES['wan_text_encoder'].split('/')[1]} are missing.")
     said(empty_host, get_models("wan_vae"))
     assert under(empty_host, "offline", "wan_vae").startswith("Nothing to do: ")
 
@@ -246,11 +247,11 @@ def test_offline_it_names_the_files_to_bring_by_hand(empty_host, hub):
 def test_without_a_network_it_says_so_and_leaves_nothing(empty_host, hub):
     told = under(empty_host, "no network")
     assert "The model hub could not be reached for Comfy-Org/Wan_2.1_ComfyUI_repackaged" in told
-    assert "then run this node again, it goes on from there" in told and there(empty_host) == set()
+    assert "hen run this node again, it goes on from there" in told and there(empty_host) == set()
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_arrives(empty_host, hub):
     told = under(empty_host, "no room")
     assert "has 0.00 GB free, and the download needs 0." in told
-    assert "make room, or choose fewer parts or a smaller format." in told
+    assert "Make room, or choose fewer parts or a smaller format: " in told
     assert there(empty_host) == set() and weights_fetched(hub) == []
