@@ -22,8 +22,8 @@ LINE, ROW, PARAGRAPH, LETTER = 18, 26, 10, 6.6  # of a note: heights of a line, 
 NOTE_COLOUR, NOTE_BACK = "#2f3a45", "#1f272f"
 NOTICE = 60
 # What a node shows below its widgets: pictures, players, previews of samplers, notices.
-PREVIEW = {"LoadImage": 210, "LoadVideo": 208, "LoadAudio": 60, "SaveVideo": 280, "PreviewAny": 160}
-PREVIEW |= {"MOVAJointSampler": 190 + NOTICE, "SamplerCustomAdvanced": 190}
+PREVIEW = {"LoadImage": 214, "LoadVideo": 214, "LoadAudio": 60, "SaveVideo": 280, "PreviewAny": 160}
+PREVIEW |= {"MOVAJointSampler": 220 + NOTICE, "SamplerCustomAdvanced": 220}
 PREVIEW |= dict.fromkeys(("MOVAConditioning", "MOVALoraLoader", "MOVAFitVideo", "MOVASize", "MOVAGetModels"), NOTICE)
 MORE_OUTPUTS = {"SaveVideo": 1, "LoadImage": 2}  # rows that other versions of ComfyUI have
 COLOURS = ["#3f789e", "#88714a", "#5a7a4e", "#8a4f6b", "#6a5a8c", "#4f7f80"]
@@ -137,7 +137,7 @@ class Page:
             group = self.groups[-1]["bounding"]
             place = [self.left, group[1] + self.used + TITLE]
             self.used += TITLE + height + SPACE
-            group[3] = max(group[3], self.used)
+            group[3] = max(group[3], self.used + PADDING)
         else:
             place = [len(self.nodes) * (self.width + 60), TITLE]
         properties: dict[str, Any] = {}
