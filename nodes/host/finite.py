@@ -119,7 +119,7 @@ def not_finite_weights(module: torch.nn.Module) -> list[str]:
     return found
 
 
-def unpacked(layer: torch.nn.Module, parameter: Tensor) -> Tensor:
+def unpacked(layer: Any, parameter: Tensor) -> Tensor:
     """A weight as numbers: the host's quantised ones, and those of GGUF files, which their loader's layers unpack."""
     if isinstance(parameter, QuantizedTensor):
         return parameter.dequantize()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from client import Server
-from small_workflows import SMALL_INPUTS, SMALL_NODES
+from small_workflows import SMALL_INPUTS, SMALL_NODES, WORKFLOWS_FOLDER
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # No GPU and, in a container, no sandbox; and nothing that asks the network by itself.
@@ -123,6 +123,12 @@ class Tab:
         """As a file that is dropped on the page."""
         workflow = json.loads(path.read_text(encoding="utf-8"))
         self.ask("([data, name]) => app.loadGraphData(data, true, true, name)", [workflow, path.stem])
+
+    def open_workflow(self, name: str) -> None:
+        """A shipped one, without the gallery of templates: drawing all of ComfyUI's takes many times as long."""
+        self.open_file(WORKFLOWS_FOLDER / f"{name}.json")
+        self.page.wait_for_function(READY)
+        self.command("Canvas.FitView")
 
     def view(self, scale: float) -> None:
         """Show the graph at this scale, from its upper left corner."""

@@ -34,7 +34,7 @@ def run_and_play(tab, size, before=None):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_run_button_makes_a_clip_that_plays_in_the_page(tab, name):
-    tab.open_template(name)
+    tab.open_workflow(name)
     tab.make_small()
     source = run_and_play(
         tab, [96, 64] if name == "mova_4_foley_sound_for_a_video" else [48, 32]
@@ -51,7 +51,7 @@ CHOOSE = """files => app.graph._nodes.filter(n => n.type === 'MOVALoadConditioni
 
 
 def test_after_its_first_clip_low_memory_does_without_the_text_encoder_as_its_note_says(tab):
-    tab.open_template("mova_6_low_memory")
+    tab.open_workflow("mova_6_low_memory")
     tab.make_small()
     before = run_and_play(tab, [48, 32])
     tab.view(0.5)
@@ -71,7 +71,7 @@ def test_after_its_first_clip_low_memory_does_without_the_text_encoder_as_its_no
 
 def test_what_a_node_says_stands_on_it(tab):
     Image.linear_gradient("L").resize((72, 128)).save(tab.server.base / "input/upright.png")
-    tab.open_template("mova_7_lora")
+    tab.open_workflow("mova_7_lora")
     tab.make_small(LoadImage={"image": "upright.png"})
     tab.ask(
         "() => { const n = app.graph._nodes.find(n => n.type === 'MOVAJointSampler');"
@@ -86,7 +86,7 @@ def test_what_a_node_says_stands_on_it(tab):
 
 
 def test_a_wrong_model_is_told_in_the_error_panel(tab):
-    tab.open_template("mova_1_image_to_video_with_sound")
+    tab.open_workflow("mova_1_image_to_video_with_sound")
     tab.make_small(MOVAModelLoader={"high_noise": "wan.safetensors"})
     tab.press_run()
     told = tab.page.get_by_text("wan.safetensors is not a MOVA file").first
@@ -97,5 +97,5 @@ def test_a_wrong_model_is_told_in_the_error_panel(tab):
         if details.is_visible():
             details.click()
         tab.page.wait_for_timeout(500)
-    assert "choose an expert of MOVA." in told.inner_text()
+    assert "Choose an expert of MOVA: " in told.inner_text()
     tab.complaints.clear()  # the page logs what the server told it

@@ -244,17 +244,18 @@ def test_a_quantised_text_encoder_is_read_as_such(host_place, tmp_path):
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     config = {**sizes, "model_type": "umt5", "dense_act_fn": "gelu_pytorch_tanh", "is_gated_act": True}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    for format_name in known(host_place):
+    formats, files, kinds = sorted(known(host_place)), [], []
+    for format_name in formats:
         stored: dict[str, torch.Tensor] = {}
         for name, tensor in state.items():
             stored |= quantize.encode(format_name, name, tensor, "text_encoder")
-        metadata = quantize.metadata(format_name, shapes, "text_encoder")
-        save_file(stored, tmp_path / "few.safetensors", metadata)
+        files += [tmp_path / f"{format_name}.safetensors", tmp_path / f"{format_name}_decoded.safetensors"]
+        save_file(stored, files[-2], quantize.metadata(format_name, shapes, "text_encoder"))
         decoded = {name: quantize.decode(format_name, name, stored, "text_encoder") for name in state}
-        save_file(decoded, tmp_path / "decoded.safetensors")
-        files = tmp_path / "few.safetensors", tmp_path / "decoded.safetensors"
-        *_, few, plain = on_host(host_place, ENCODE, tmp_path / "config.json", *files).splitlines()
+        save_file(decoded, files[-1])
         q = stored["encoder.block.0.layer.0.SelfAttention.q.weight"]
-        assert (few, plain) == (f"quantised {q.dtype}", "plain torch.float32")
-        found, wanted = (load_file(f"{file}.out")["out"] for file in files)
+        kinds += [f"quantised {q.dtype}", "plain torch.float32"]
+    assert on_host(host_place, ENCODE, tmp_path / "config.json", *files).splitlines()[-len(kinds) :] == kinds
+    outputs = [load_file(f"{file}.out")["out"] for file in files]
+    for format_name, found, wanted in zip(formats, outputs[::2], outputs[1::2], strict=True):
         assert (found - wanted).norm() < 1e-2 * wanted.norm(), format_name

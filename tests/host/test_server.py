@@ -17,21 +17,20 @@ def copy_of_the_pack(folder):
     return folder
 
 
-@pytest.mark.parametrize(
-    ("file", "fault"),
-    [
-        ("nodes/host/family.py", "import comfy.something_newer"),
-        ("mova/model/joint.py", "raise RuntimeError('a line\\nand another')"),
-    ],
-)
-def test_a_pack_that_cannot_be_imported_says_so_once_and_comfyui_starts(host_place, tmp_path, file, fault):
+def test_a_pack_that_cannot_be_imported_says_so_once_and_comfyui_starts(host_place, tmp_path):
+    """Two copies, broken in two ways, and one server for both."""
     from client import Server
 
     comfyui, python = host_place
-    pack = copy_of_the_pack(tmp_path / "pack")
-    (pack / file).write_text(fault + "\n" + (pack / file).read_text())
+    faults = {
+        "nodes/host/family.py": "import comfy.something_newer",
+        "mova/model/joint.py": "raise RuntimeError('a line\\nand another')",
+    }
     server = Server(comfyui, python, tmp_path / "base")
-    server.add_pack("comfyui-mova", pack)
+    for number, (file, fault) in enumerate(faults.items()):
+        pack = copy_of_the_pack(tmp_path / f"pack{number}")
+        (pack / file).write_text(fault + "\n" + (pack / file).read_text())
+        server.add_pack(f"comfyui-mova-{number}", pack)
     try:
         server.start()
         assert "KSampler" in server.get_json("/object_info/KSampler")
@@ -40,7 +39,12 @@ def test_a_pack_that_cannot_be_imported_says_so_once_and_comfyui_starts(host_pla
         server.stop()
     log = server.log.read_text()
     lines = [line for line in log.splitlines() if "[MOVA]" in line]
-    assert len(lines) == 1 and "they need ComfyUI 0.26.0 or newer" in lines[0], lines
+    assert len(lines) == 2 and all("they need ComfyUI 0.26.0 or newer" in line for line in lines), lines
+    assert (
+        {"something_newer" in line for line in lines}
+        == {"a line and another" in line for line in lines}
+        == {True, False}
+    )
     # The host may have troubles of its own; none of its tracebacks may come from the pack.
     assert not [line for line in log.splitlines() if line.strip().startswith("File ") and "comfyui-mova" in line]
 
