@@ -96,7 +96,8 @@ def checked(node: type) -> type:
 def check_value(declared: Any, value: Any) -> None:
     """Raise MovaError unless the value is of the input's kind, and not above its limit.
 
-    Of what is too small, or a NaN among floats, the nodes speak themselves, with the nearest valid value.
+    Of what is too small, or a NaN among floats, the nodes speak themselves, with the nearest valid value; but not of
+    numbers of hundreds of digits, with which their mathematics ends.
     """
     kind = declared.get_io_type()
     fits, called = KINDS.get(kind, (lambda _: True, ""))
@@ -106,7 +107,8 @@ def check_value(declared: Any, value: Any) -> None:
     if kind == "INT" and value != value:
         raise MovaError(f"{declared.id} is nan; give a whole number.")
     high = getattr(declared, "max", None)
-    if kind in ("INT", "FLOAT") and high is not None and value > high:
+    numeric = kind in ("INT", "FLOAT") and high is not None
+    if numeric and (value > high or (not isinstance(value, float) and value < -(2**1000))):  # which is no float
         raise MovaError(f"{declared.id} is {short(value)}; it must be from {declared.min} to {high}.")
 
 

@@ -64,6 +64,14 @@ def nothing_for_an_optional_value(bench, slot):
     bench.save([bench.joint(bench.model("mova_high"), bench.given, **{slot: odd(bench, "none")}), 0])
 
 
+@refused("a2v_scale is -1000", "a2v_scale", builds_models=True)
+@refused("audio_cfg is -1000", "audio_cfg", builds_models=True)
+@refused("steps is -1000", "steps", builds_models=True)
+def a_number_of_hundreds_of_digits_below_zero(bench, slot):
+    number = odd(bench, "minus a number of 400 digits")
+    bench.save([bench.joint(bench.model("mova_high"), bench.given, **{slot: number}), 0])
+
+
 def odd(bench, what):
     """One of the objects that the fuzzer puts into links."""
     return ref(bench.add("ProbeOdd", what=what))
