@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from .to_api import Input, inputs_of
 
-GAP, PADDING, SPACE, TITLE, GROUP_TITLE = 20, 10, 12, 30, 36  # pixels; a node's title stands above its position
-SLOT, WIDGET, TEXT = 20, 24, 90  # heights of a socket, a widget, a multiline text
+GAP, PADDING, SPACE, TITLE, GROUP_TITLE = 20, 10, 8, 30, 36  # pixels; a node's title stands above its position
+SLOT, WIDGET, TEXT = 20, 24, 80  # heights of a socket, a widget, a multiline text
 EDGE, FOOT = 26, 24  # heights of what is around them; of a line with the name of the pack, or a button
 LINE, ROW, PARAGRAPH, LETTER = 18, 26, 10, 6.6  # of a note: heights of a line, a row, a gap; width of a letter
 NOTE_COLOUR, NOTE_BACK = "#2f3a45", "#1f272f"
@@ -24,7 +24,8 @@ NOTICE = 60
 # What a node shows below its widgets: pictures, players, previews of samplers, notices.
 PREVIEW = {"LoadImage": 214, "LoadVideo": 214, "LoadAudio": 60, "SaveVideo": 280, "PreviewAny": 160}
 PREVIEW |= {"MOVAJointSampler": 220 + NOTICE, "SamplerCustomAdvanced": 220}
-PREVIEW |= dict.fromkeys(("MOVAConditioning", "MOVALoraLoader", "MOVAFitVideo", "MOVASize", "MOVAGetModels"), NOTICE)
+PREVIEW |= {"MOVAConditioning": NOTICE + 36}  # of both pictures
+PREVIEW |= dict.fromkeys(("MOVALoraLoader", "MOVAFitVideo", "MOVASize", "MOVAGetModels"), NOTICE)
 MORE_OUTPUTS = {"SaveVideo": 1, "LoadImage": 2}  # rows that other versions of ComfyUI have
 COLOURS = ["#3f789e", "#88714a", "#5a7a4e", "#8a4f6b", "#6a5a8c", "#4f7f80"]
 CORE_VERSION = "0.20.1"  # the oldest that has all of these nodes

@@ -124,7 +124,7 @@ def lora(page: Page) -> None:
     texts = encode_text(page, models.clip, GREETING)
     page.group("3  LoRA, and make it", SIZE)
     experts = {"model_high": models.high, "model_low": models.low}
-    high, low, _ = page.add("MOVALoraLoader", **experts, lora_name="your_mova_lora.safetensors")
+    high, low, _ = page.add("MOVALoraLoader", **experts, lora_name="your_lora.safetensors")
     conditioned = condition(page, texts, models.vae, size, start_image=image)
     page.beside(SAMPLER)
     clip(page, sample(page, models._replace(high=high, low=low), conditioned), models, size.fps)

@@ -119,10 +119,11 @@ class Tab:
         self.page.wait_for_function(READY)
         self.page.get_by_test_id("template-workflows-content").wait_for(state="hidden")
 
-    def open_file(self, path: Path) -> None:
-        """As a file that is dropped on the page."""
+    def open_file(self, path: Path, as_template: bool = False) -> None:
+        """As a file that is dropped on the page. As a template: the view goes to all of it."""
         workflow = json.loads(path.read_text(encoding="utf-8"))
-        self.ask("([data, name]) => app.loadGraphData(data, true, true, name)", [workflow, path.stem])
+        how = {"openSource": "template"} if as_template else {}
+        self.ask("([data, name, how]) => app.loadGraphData(data, true, true, name, how)", [workflow, path.stem, how])
 
     def open_workflow(self, name: str) -> None:
         """A shipped one, without the gallery of templates: drawing all of ComfyUI's takes many times as long."""

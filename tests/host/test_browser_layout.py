@@ -6,7 +6,7 @@ import io
 import pytest
 from browser import Tab
 from PIL import Image
-from small_workflows import ALL, NAMES, write_media, write_named
+from small_workflows import ALL, NAMES, WORKFLOWS_FOLDER, write_media, write_named
 
 LAPTOP = {"width": 1366, "height": 768}
 READABLE = 8 / 14  # below this zoom the canvas draws no text: letters of 14 pixels would be smaller than 8
@@ -110,7 +110,7 @@ def test_every_template_can_be_read_as_it_opens_and_keeps_its_order_as_it_runs(p
     tab, names = pages
     assert len(names) == len(ALL) / 2
     for name in names:
-        tab.open_template(name)
+        tab.open_file(WORKFLOWS_FOLDER / f"{name}.json", as_template=True)
         tab.page.wait_for_function("() => app.canvas.ds.scale < 0.9", timeout=10_000)  # the view moves there
         tab.page.wait_for_timeout(600)  # pictures are loaded, and Nodes 2.0 take their heights
         opened = tab.ask(OPENED)
@@ -129,7 +129,7 @@ def test_every_template_can_be_read_as_it_opens_and_keeps_its_order_as_it_runs(p
 def test_the_note_of_every_template_can_be_read_to_its_end(pages):
     tab, names = pages
     for name in names:
-        tab.open_template(name)
+        tab.open_file(WORKFLOWS_FOLDER / f"{name}.json", as_template=True)
         tab.view(1.0)
         tab.page.wait_for_timeout(300)
         note = tab.ask(NOTE)
