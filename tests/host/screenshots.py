@@ -1,4 +1,4 @@
-"""Write docs/images/templates/NAME_RENDERER_WIDTH.jpg: every template as ComfyUI's page opens it, in both renderers, on
+"""Write docs/images/templates/NAME_RENDERER_WIDTH.webp: every template as ComfyUI's page opens it, in both renderers, on
 a laptop and on a large screen: python tests/host/screenshots.py
 
 Names of workflows as arguments: only these. It needs ComfyUI (client.py) and a browser (browser.py).
@@ -17,17 +17,17 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(HERE)]
 from browser import Tab, find_browser, launch  # noqa: E402
 from client import Server, find_comfyui  # noqa: E402
 from PIL import Image  # noqa: E402
-from small_workflows import NAMES, write_media, write_named  # noqa: E402
+from small_workflows import NAMES, WORKFLOWS_FOLDER, write_media, write_named  # noqa: E402
 
 SIZES = {1366: {"width": 1366, "height": 768}, 1920: {"width": 1920, "height": 1080}}
 RENDERERS = {"canvas": False, "nodes2": True}
-MOST = 200_000  # bytes of each
+MOST = 150_000  # bytes of each
 FOLDER = ROOT / "docs/images/templates"
 
 
 def take(tab: Tab, name: str) -> Image.Image:
     tab.ask("() => { app.canvas.show_info = false }")
-    tab.open_template(name)
+    tab.open_file(WORKFLOWS_FOLDER / f"{name}.json", as_template=True)
     tab.page.wait_for_timeout(1500)  # the view moves, pictures load
     return Image.open(io.BytesIO(tab.page.screenshot())).convert("RGB")
 
@@ -54,8 +54,8 @@ def main() -> None:
                 for width, window in SIZES.items():
                     tab = Tab(program, server, window, nodes_2=nodes_2)
                     for name in sys.argv[1:] or NAMES:
-                        path = FOLDER / f"{name}_{renderer}_{width}.jpg"
-                        take(tab, name).save(path, quality=80, optimize=True)
+                        path = FOLDER / f"{name}_{renderer}_{width}.webp"
+                        take(tab, name).save(path, quality=70, method=6)
                         if path.stat().st_size > MOST:
                             sys.exit(f"{path} has {path.stat().st_size} bytes, more than {MOST}.")
                         print(path.name, path.stat().st_size)

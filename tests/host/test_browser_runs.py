@@ -85,6 +85,36 @@ def test_what_a_node_says_stands_on_it(tab):
     assert "small.safetensors" in told
 
 
+NOTICE = """() => app.graph._nodes.find(n => n.type === 'MOVAJointSampler').widgets
+  .find(w => w.name === '$$node-text-preview')?.value"""
+SOCKETS = "() => app.graph._nodes.find(n => n.type === 'MOVAJointSampler').inputs.map(i => i.name)"
+
+
+def test_a_notice_lasts_as_long_as_it_is_true_also_from_the_cache(tab):
+    """And the second expert is connected beside the first."""
+    tab.open_workflow("mova_2_text_to_video_with_sound")
+    tab.make_small()
+    assert tab.ask(SOCKETS)[:2] == ["model_high", "model_low"]
+    low = tab.ask(
+        "() => { const n = app.graph._nodes.find(n => n.type === 'MOVAJointSampler');"
+        " n.widgets.find(w => w.name === 'control_after_generate').value = 'fixed'; n.disconnectInput(1);"
+        " return app.graph._nodes.find(n => n.type === 'MOVAModelLoader').id }"
+    )
+    source = run_and_play(tab, [48, 32])
+    assert "No low-noise expert is connected" in tab.ask(NOTICE)
+
+    tab.ask("() => app.graph._nodes.find(n => n.type === 'MOVAJointSampler').widgets.pop()")  # as in a new tab
+    tab.press_run()  # all comes from the cache
+    tab.page.wait_for_function(f"() => ({NOTICE})()?.includes('No low-noise expert')")
+
+    tab.ask(
+        "id => app.graph.getNodeById(id).connect(1, app.graph._nodes.find(n => n.type === 'MOVAJointSampler'), 1)", low
+    )
+    run_and_play(tab, [48, 32], source)
+    told = tab.ask(NOTICE)
+    assert "No low-noise expert" not in told and "4 steps in" in told
+
+
 def test_a_wrong_model_is_told_in_the_error_panel(tab):
     tab.open_workflow("mova_1_image_to_video_with_sound")
     tab.make_small(MOVAModelLoader={"high_noise": "wan.safetensors"})
