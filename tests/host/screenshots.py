@@ -1,4 +1,4 @@
-"""Write docs/images/templates/NAME_RENDERER_WIDTH.webp: every template as ComfyUI's page opens it, in both renderers, on
+"""Write docs/images/templates/NAME_RENDERER_WIDTH.webp: each template as ComfyUI's page opens it, in both renderers, on
 a laptop and on a large screen: python tests/host/screenshots.py
 
 Names of workflows as arguments: only these. It needs ComfyUI (client.py) and a browser (browser.py).
