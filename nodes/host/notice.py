@@ -20,12 +20,22 @@ from .page import short_paths
 KEY = "mova_notice"  # of what web/page.js looks for
 
 
+def sender() -> Callable[[str], None]:
+    """Shows a text on the node that is running, to whoever started the run; a failure is told once."""
+    node, server = get_executing_context(), getattr(PromptServer, "instance", None)
+    if node is None or server is None:
+        return lambda text: None
+    show_there = harmless(lambda text: server.send_progress_text(text, node.node_id, server.client_id), "A notice")
+    return lambda text: show_there(short_paths(text)) if server.client_id is not None else None
+
+
 @dataclass
 class Told:
     """What a node that is running has told: a line that changes as it goes on, and what stays."""
 
     line: str = ""
     notices: list[str] = field(default_factory=list)
+    send: Callable[[str], None] = field(default_factory=sender)
 
     def text(self) -> str:
         return "\n".join(filter(None, [self.line, *self.notices]))
@@ -40,21 +50,14 @@ def show(text: str) -> None:
     told = TOLD.get() or Told()
     if text not in told.notices:
         told.notices.append(text)
-    send(told.text())
+    told.send(told.text())
 
 
 def show_line(line: str) -> None:
     """Show a line above the node's notices, in place of the last such line."""
     told = TOLD.get() or Told()
     told.line = line
-    send(told.text())
-
-
-def send(text: str) -> None:
-    """To whoever started the run."""
-    node, server = get_executing_context(), getattr(PromptServer, "instance", None)
-    if node is not None and server is not None and server.client_id is not None:
-        harmless(server.send_progress_text, "A notice")(short_paths(text), node.node_id, server.client_id)
+    told.send(told.text())
 
 
 def kept(execute: Callable[[], io.NodeOutput]) -> io.NodeOutput:

@@ -261,8 +261,8 @@ def test_the_sampler_says_how_much_a_run_is_and_how_long_it_still_takes(server, 
     for done, told in enumerate(steps, 1):
         assert re.fullmatch(rf"Step {done} of 4, about \d+:\d\d left; {size}", told), told
     assert re.fullmatch(rf"4 steps in \d+:\d\d; {size}", last)
-    again = server.run(graph.nodes)  # from the cache, as in a new tab
-    assert node not in dict(again.notices) and again.outputs[node]["mova_notice"] == [last]
+    again = server.run(graph.nodes)  # from the cache, as in a new tab; where memory is short it is made again
+    assert again.outputs[node]["mova_notice"] == [dict(again.notices).get(node, last)]
 
 
 def test_a_run_that_nobody_watches_needs_no_notice(server, files):
