@@ -86,7 +86,7 @@ class Page:
 
     def note(self, title: str, text: str) -> None:
         """A note in Markdown, in the page's language already; as high as its text needs."""
-        node = self.place("MarkdownNote", title, 36 + sum(map(self.height_of, text.split("\n"))), {})
+        node = self.place("MarkdownNote", title, 48 + sum(map(self.height_of, text.split("\n"))), {})
         node.update(widgets_values=[text], color=NOTE_COLOUR, bgcolor=NOTE_BACK)
 
     def height_of(self, line: str) -> int:

@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-from browser import Tab
 from small_workflows import ALL, NAMES, WORKFLOWS_FOLDER, write_named
 
 from authoring.steps import TEXT_ENCODER, WAN_VAE
@@ -129,27 +128,3 @@ def test_with_the_files_in_their_places_nothing_is_missing(tab):
         for path in written:
             path.unlink()
         tab.command("RefreshNodeDefinitions")
-
-
-NODES_2 = """() => [...document.querySelectorAll('[data-node-id]')].map(e => {
-  const {left, top, right, bottom} = e.getBoundingClientRect()
-  return {title: app.graph.getNodeById(e.dataset.nodeId).title, box: [left, top, right, bottom]}
-})"""
-
-
-def test_in_nodes_2_no_nodes_lie_over_each_other(browser, server, english):
-    written = write_named(server.base)
-    tab = Tab(browser, server, {"width": 2900, "height": 1400}, nodes_2=True)
-    try:
-        for name in NAMES:
-            tab.open_file(WORKFLOWS_FOLDER / f"{name}.json")
-            tab.view(0.8)
-            tab.page.wait_for_timeout(500)  # the nodes take their heights
-            nodes = tab.ask(NODES_2)
-            assert len(nodes) == len(canvas(name)["nodes"])
-            apart_from_each_other(nodes)
-    finally:
-        tab.close()
-        server.post("/settings/Comfy.VueNodes.Enabled", False)
-        for path in written:
-            path.unlink()

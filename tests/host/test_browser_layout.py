@@ -95,6 +95,9 @@ def nodes_2(request):
 @pytest.fixture(params=["en", "zh"])
 def pages(browser, server, files, nodes_2, request):
     """The page in one of both renderers and languages, and the templates in that language."""
+    version = server.get_json("/system_stats")["system"]["comfyui_version"]
+    if nodes_2 and tuple(map(int, version.split(".")[:2])) < (0, 30):
+        pytest.skip(f"Nodes 2.0 of ComfyUI {version} have other sizes: the pages are laid out for those since 0.30")
     write_media(server.base)
     written = write_named(server.base)
     tab = Tab(browser, server, LAPTOP, request.param, nodes_2)
