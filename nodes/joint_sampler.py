@@ -190,8 +190,8 @@ class MOVAJointSampler(io.ComfyNode):
             made = {**latent, "samples": AudioVideoLatent([done.latents["video"], done.latents["audio"]])}
         else:
             memory = memory_line(model_high, latent_parts(latent))
-            line = RunLine(len(sigmas) - 1, guidance, memory, 0 if done is None else done.step)
-            given_all = (positive, negative, latent, noise, seed, guidance, sampler, settings, keeper, done)
-            made = sample(stages, *given_all, told=line.step)
+            line = RunLine(len(sigmas) - 1, guidance, sampler, memory, 0 if done is None else done.step)
+            run = (seed, guidance, sampler, settings, keeper, done, line.step)
+            made = sample(stages, positive, negative, latent, noise, *run)
         kept_runs.keep_finished(keeper, made, prompt)
         return io.NodeOutput(made)

@@ -30,7 +30,10 @@ def cut(tokens: dict[str, Any]) -> tuple[dict[str, Any], int]:
 
 def encode_negative(clip: Any, text: str, tokens: dict[str, Any]) -> list:
     """What the text encoder makes of the negative prompt: of a text that it had before, what it made then."""
-    before, made = NEGATIVES.get(clip, (None, []))
+    try:
+        before, made = NEGATIVES.get(clip, (None, []))
+    except TypeError:  # of a class of another pack's that has no hash, or takes no weak references
+        return clip.encode_from_tokens_scheduled(tokens)
     if before != text:
         made = clip.encode_from_tokens_scheduled(tokens)
         NEGATIVES[clip] = text, made

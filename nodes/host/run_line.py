@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...mova.sampling.guidance import Guidance
 from . import notice
+from .step_by_step import EULER
 
 GIB = 1 << 30
 
@@ -31,12 +32,14 @@ def clock(seconds: float) -> str:
 
 
 class RunLine:
-    """The line on the node; it is told of each step that is done."""
+    """The line on the node; it is told of each step that is done. `sampler`: others than Euler may evaluate the model
+    several times in a step."""
 
-    def __init__(self, steps: int, guidance: Guidance, memory: str, done: int = 0) -> None:
+    def __init__(self, steps: int, guidance: Guidance, sampler: Any, memory: str, done: int = 0) -> None:
         count = (steps - done) * len(guidance.needed())
+        least = "" if getattr(sampler, "sampler_function", None) is EULER else "at least "
         self.steps = steps
-        self.size = f"{count} evaluation{'s' * (count != 1)}; {memory}"
+        self.size = f"{least}{count} evaluation{'s' * (count != 1)}; {memory}"
         self.begun = self.last = time.monotonic()
         self.took: list[float] = []
         first = f"{steps - done} step{'s' * (steps - done != 1)}, {self.size}"

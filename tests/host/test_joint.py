@@ -261,6 +261,11 @@ def test_the_sampler_says_how_much_a_run_is_and_how_long_it_still_takes(server, 
     for done, told in enumerate(steps, 1):
         assert re.fullmatch(rf"Step {done} of 4, about \d+:\d\d left; {size}", told), told
     assert re.fullmatch(rf"4 steps in \d+:\d\d; {size}", last)
+    graph.nodes[node]["inputs"]["sampler"] = ref(graph.add("KSamplerSelect", sampler_name="heun"))
+    said = [told for number, told in ran(server, graph).notices if number == node]
+    assert said[0].startswith("4 steps, at least 12 evaluations; ")  # Heun evaluates the model twice in most steps
+    del graph.nodes[node]["inputs"]["sampler"]
+    last = [told for number, told in ran(server, graph).notices if number == node][-1]
     again = server.run(graph.nodes)  # from the cache, as in a new tab; where memory is short it is made again
     assert again.outputs[node]["mova_notice"] == [dict(again.notices).get(node, last)]
 

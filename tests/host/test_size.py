@@ -3,6 +3,7 @@
 import pytest
 from client import ran
 from graphs import Graph, ref
+from inside import run_inside
 
 
 def sizes(server, graph, node):
@@ -48,3 +49,20 @@ def test_a_new_prompt_does_not_encode_the_negative_one_again(server, files):
     assert texts == [["a cat"], ["a dog"], ["a bird"], ["a dog"]]
     counts = [[run.outputs[node]["entries"][0]["encoded"] for node in nodes] for run in (first, second)]
     assert counts == [[1, 2], [3, 2]]
+
+
+UNHASHABLE = """
+from pack.nodes.text import encode_negative
+
+class Clip:
+    __hash__ = None
+    def encode_from_tokens_scheduled(self, tokens):
+        return [[tokens, {}]]
+
+clip = Clip()
+print([encode_negative(clip, "a dog", number) for number in (1, 2)])
+"""
+
+
+def test_a_text_encoder_that_cannot_be_remembered_encodes_each_time(host_place):
+    assert run_inside(host_place, UNHASHABLE).strip().endswith("[[[1, {}]], [[2, {}]]]")
