@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .canvas import EDGE, FOOT, SLOT, TEXT, WIDGET, Output, Page
-from .fold import definition_of
+from .canvas import Output, Page
+from .fold import folded
 from .given import keep_sound, keep_video, sound_onto_video, video_with_sound
 from .steps import GREETING, UPRIGHT, Size, decode
 from .times import DRAFT
@@ -98,22 +98,14 @@ VALUES = {"prompt": GREETING, "seconds": DRAFT.seconds, "steps": DRAFT.steps, "c
 def blueprint_file(blueprint: Blueprint, definitions: dict[str, Any]) -> dict[str, Any]:
     """The file: a workflow of one node. `definitions` is what /object_info answers."""
     page = Page(blueprint.name, definitions)
-    definition, made = definition_of(page, blueprint.name, blueprint.build, blueprint.inputs)
-    widgets = {slot["name"] for slot in definition["inputs"] if slot.pop("is_widget")}
+    said = {"category": "MOVA", "description": blueprint.about}
+    folded(page, blueprint.name, blueprint.build, blueprint.inputs, **said)
+    (definition,) = page.subgraphs
     inside = {node["id"]: node for node in definition["nodes"]}
     for link in definition["links"]:  # what its widgets begin with
         name = blueprint_input(definition, link)
         if name in VALUES:
             set_value(inside[link["target_id"]], link["target_slot"], VALUES[name])
-    definition |= {"category": "MOVA", "description": blueprint.about}
-    page.subgraphs.append(definition)
-    high = sum(TEXT if name == "prompt" else WIDGET for name in widgets)
-    node = page.place(definition["id"], blueprint.name, EDGE + FOOT + high + len(blueprint.inputs) * SLOT, {})
-    node["inputs"] = [
-        {"name": name, "type": kind, "link": None} | ({"widget": {"name": name}} if name in widgets else {})
-        for name, kind in blueprint.inputs.items()
-    ]
-    node["outputs"] = [{"name": name, "type": output.kind, "links": []} for name, output in made.items()]
     return page.to_json()
 
 

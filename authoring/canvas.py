@@ -22,7 +22,7 @@ LINE, ROW, PARAGRAPH, LETTER = 18, 26, 10, 6.6  # of a note: heights of a line, 
 NOTE_COLOUR, NOTE_BACK = "#2f3a45", "#1f272f"
 NOTICE = 60
 # What a node shows below its widgets: pictures, players, previews of samplers, notices.
-PREVIEW = {"LoadImage": 214, "LoadVideo": 214, "LoadAudio": 60, "SaveVideo": 280, "PreviewAny": 160}
+PREVIEW = {"LoadImage": 214, "LoadVideo": 214, "LoadAudio": 60, "SaveVideo": 280}
 PREVIEW |= {"MOVAJointSampler": 220 + NOTICE, "SamplerCustomAdvanced": 220}
 PREVIEW |= {"MOVAConditioning": NOTICE + 36}  # of both pictures
 PREVIEW |= dict.fromkeys(("MOVALoraLoader", "MOVAFitVideo", "MOVASize", "MOVAGetModels"), NOTICE)
@@ -165,11 +165,11 @@ class Page:
         return node
 
     def link(self, output: Output, node: dict[str, Any], slot: dict[str, Any]) -> None:
-        """From an output to a slot that is the node's last."""
+        """From an output to one of the node's slots."""
         number, origin = len(self.links) + 1, output.node["outputs"][output.slot]
         origin["links"].append(number)
         slot["link"] = number
-        at = len(node["inputs"]) - 1
+        at = next(at for at, one in enumerate(node["inputs"]) if one is slot)
         self.links.append([number, output.node["id"], output.slot, node["id"], at, origin["type"]])
 
     def to_json(self) -> dict[str, Any]:
@@ -191,16 +191,13 @@ class Page:
 
 def height_of_node(kind: str, definition: dict[str, Any], inputs: Sequence[Input]) -> int:
     """With what it shows below its widgets. Nodes 2.0 folds away what is advanced, and has a line at the lower edge."""
-    widgets = [
-        (TEXT if i.options.get("multiline") else WIDGET, i.options.get("advanced")) for i in inputs if i.is_widget
-    ]
+    widgets = [(TEXT if i.options.get("multiline") else WIDGET, i) for i in inputs if i.is_widget]
     rows = max(sum(not i.is_widget for i in inputs), len(definition["output"]), MORE_OUTPUTS.get(kind, 0))
-    foot = FOOT * (kind.startswith("MOVA") or any(advanced for _, advanced in widgets))
-    every = sum(high for high, _ in widgets) + WIDGET * any(
-        i.values > 1 for i in inputs
-    )  # a button or a seed's control
-    plain = sum(high for high, advanced in widgets if not advanced) + WIDGET * any(i.values > 1 for i in inputs)
-    return EDGE + rows * SLOT + max(every, plain + foot) + PREVIEW.get(kind, 0)
+    every = sum(high for high, _ in widgets)
+    plain = sum(high for high, i in widgets if not i.options.get("advanced"))
+    foot = FOOT * (kind.startswith("MOVA") or plain < every)
+    more = WIDGET * any(i.values > 1 for i in inputs)  # a button, or a seed's control
+    return EDGE + rows * SLOT + more + max(every, plain + foot) + PREVIEW.get(kind, 0)
 
 
 def widget_entries(i: Input, values: dict[str, Any]) -> list[Any]:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from .canvas import EDGE, FOOT, PACK, SLOT, WIDGET, Output, Page
+from .canvas import EDGE, FOOT, PACK, SLOT, TEXT, WIDGET, Output, Page
 from .to_api import OUTPUT
 
 INPUT = -10  # the number of a subgraph's beginning
@@ -15,17 +15,28 @@ INPUT = -10  # the number of a subgraph's beginning
 
 def fold(page: Page, title: str, build: Callable[..., dict[str, Output]], **given: Output) -> list[Output]:
     """A node that holds what `build` writes, which gets a page of its own and the inputs, and names its outputs."""
-    definition, made = definition_of(page, title, build, {name: output.kind for name, output in given.items()})
-    page.subgraphs.append(definition)
+    node = folded(page, title, build, {name: output.kind for name, output in given.items()})
+    for output, slot in zip(given.values(), node["inputs"], strict=True):
+        page.link(output, node, slot)
+    return [Output(node, slot) for slot in range(len(node["outputs"]))]
+
+
+def folded(
+    page: Page, title: str, build: Callable[..., dict[str, Output]], kinds: dict[str, str], **more: Any
+) -> dict[str, Any]:
+    """The node, with inputs of these types that nothing is linked to; `more` goes into the subgraph's definition."""
+    definition, made = definition_of(page, title, build, kinds)
+    page.subgraphs.append(definition | more)
     widgets = {slot["name"] for slot in definition["inputs"] if slot.pop("is_widget")}
-    rows = max(len(given) - len(widgets), len(made))
-    node = page.place(definition["id"], title, EDGE + FOOT + rows * SLOT + len(widgets) * WIDGET, {})
+    rows = max(len(kinds) - len(widgets), len(made))
+    high = sum(TEXT if kinds[name] == "STRING" else WIDGET for name in widgets)
+    node = page.place(definition["id"], title, EDGE + FOOT + rows * SLOT + high, {})
     node["outputs"] = [{"name": name, "type": output.kind, "links": []} for name, output in made.items()]
-    for name, output in given.items():
-        slot: dict[str, Any] = {"name": name, "type": output.kind, "link": None}
-        node["inputs"].append(slot | ({"widget": {"name": name}} if name in widgets else {}))
-        page.link(output, node, node["inputs"][-1])
-    return [Output(node, slot) for slot in range(len(made))]
+    node["inputs"] = [
+        {"name": name, "type": kind, "link": None} | ({"widget": {"name": name}} if name in widgets else {})
+        for name, kind in kinds.items()
+    ]
+    return node
 
 
 def definition_of(

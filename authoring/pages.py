@@ -18,6 +18,7 @@ from .steps import (
     encode_text,
     load_image,
     load_models,
+    picture_and_prompt,
     sample,
     start,
 )
@@ -31,10 +32,7 @@ def image_to_video(page: Page) -> None:
         "and what is heard; what is spoken in quotation marks.\n3. **Run**. The clip lies in *output/video*.",
     )
     models = load_models(page)
-    page.group("2  Picture and prompt", SECOND)
-    image = load_image(page)
-    size = choose_size(page, UPRIGHT, picture=image)
-    texts = encode_text(page, models.clip, GREETING)
+    image, size, texts = picture_and_prompt(page, models)
     page.group("3  Make it", SIZE)
     conditioned = condition(page, texts, models.vae, size, start_image=image)
     page.beside(SAMPLER)
@@ -118,10 +116,7 @@ def lora(page: Page) -> None:
         "with only **model_high** connected, the other with only **model_low**.",
     )
     models = load_models(page)
-    page.group("2  Picture and prompt", SECOND)
-    image = load_image(page)
-    size = choose_size(page, UPRIGHT, picture=image)
-    texts = encode_text(page, models.clip, GREETING)
+    image, size, texts = picture_and_prompt(page, models)
     page.group("3  LoRA, and make it", SIZE)
     experts = {"model_high": models.high, "model_low": models.low}
     high, low, _ = page.add("MOVALoraLoader", **experts, lora_name="your_lora.safetensors")
@@ -139,10 +134,7 @@ def advanced(page: Page) -> None:
         446,
     )
     models = load_models(page)
-    page.group("2  Picture and prompt", NARROW)
-    image = load_image(page)
-    size = choose_size(page, UPRIGHT, picture=image)
-    texts = encode_text(page, models.clip, GREETING)
+    image, size, texts = picture_and_prompt(page, models, NARROW)
     page.group("3  Noise levels", NARROW)
     conditioned = condition(page, texts, models.vae, size, start_image=image)
     (sigmas,) = page.add("MOVAScheduler", steps=DRAFT.steps, shift=5.0)

@@ -2,19 +2,25 @@
 
 from typing import Any, NamedTuple
 
+from mova.checkpoint.release import EXPERTS
+from mova.download.needed import DTYPE, file_for
+from mova.download.singles import SINGLES
+
 from .canvas import Output, Page
 from .fold import fold
 from .times import DRAFT, table
 
-HUB = "https://huggingface.co"
-WAN = f"{HUB}/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
-TEXT_ENCODER = {
-    "name": "umt5_xxl_fp8_e4m3fn_scaled.safetensors",
-    "url": f"{WAN}/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors",
-    "directory": "text_encoders",
-}
-WAN_VAE = {"name": "wan_2.1_vae.safetensors", "url": f"{WAN}/vae/wan_2.1_vae.safetensors", "directory": "vae"}
-DTYPE = "fp8_e4m3_scaled"
+HUB, RELEASE = "https://huggingface.co", "MOVA-360p"
+
+
+def single_file(part: str) -> dict[str, str]:
+    """Of a file for Wan what the missing-model dialog asks for."""
+    single = SINGLES[part]
+    url = f"{HUB}/{single.repository}/resolve/main/{single.name}"
+    return {"name": single.path.name, "url": url, "directory": single.folder}
+
+
+TEXT_ENCODER, WAN_VAE = single_file("wan_text_encoder"), single_file("wan_vae")
 WIDE, UPRIGHT = "MOVA-360p wide, 640 x 352", "MOVA-360p the picture's shape"
 
 FILES = """
@@ -56,12 +62,12 @@ def start(page: Page, what: str, width: int = FIRST) -> None:
 
 
 def load_models(page: Page) -> Models:
-    experts = {f"{part}_noise": f"MOVA-360p_{part}_noise_{DTYPE}.safetensors" for part in ("high", "low")}
-    high, low = page.add("MOVAModelLoader", **experts)
+    files = {part: file_for(part, RELEASE, DTYPE).name for part in (*EXPERTS, "audio_vae")}
+    high, low = page.add("MOVAModelLoader", **{part: files[part] for part in EXPERTS})
     encoder = {"clip_name": TEXT_ENCODER["name"], "type": "wan", "device": "default"}
     (clip,) = page.add("CLIPLoader", download=TEXT_ENCODER, **encoder)
     (vae,) = page.add("VAELoader", download=WAN_VAE, vae_name=WAN_VAE["name"])
-    (audio_vae,) = page.add("MOVAAudioVAELoader", vae_name="MOVA-360p_audio_vae.safetensors")
+    (audio_vae,) = page.add("MOVAAudioVAELoader", vae_name=files["audio_vae"])
     return Models(high, low, clip, vae, audio_vae)
 
 
@@ -77,6 +83,13 @@ def choose_size(page: Page, size: str = WIDE, seconds: float = DRAFT.seconds, pi
 def encode_text(page: Page, clip: Output, prompt: str) -> list[Output]:
     """Positive and negative."""
     return page.add("MOVATextEncode", clip=clip, prompt=prompt)
+
+
+def picture_and_prompt(page: Page, models: Models, width: int = SECOND) -> tuple[Output, Size, list[Output]]:
+    """The second column of most pages: a first picture, the clip's size in its shape, and the texts."""
+    page.group("2  Picture and prompt", width)
+    image = load_image(page)
+    return image, choose_size(page, UPRIGHT, picture=image), encode_text(page, models.clip, GREETING)
 
 
 def condition(page: Page, texts: list[Output], vae: Output, size: Size, **values: Any) -> list[Output]:
