@@ -1,5 +1,6 @@
 """What the workflows need, in one go: MOVA's files and those for Wan, where ComfyUI looks for them."""
 
+import ast
 import json
 import os
 import shutil
@@ -243,3 +244,19 @@ def test_what_is_converted_in_that_place_is_the_same(both, models, release, conv
     (models / VAE.path).unlink()
     same_files(models, converted("bf16"), "audio_vae")
     assert contents(models).keys() == {"vae/tiny_audio_vae.safetensors"}
+
+
+def test_what_the_node_puts_in_its_own_words_is_still_said_so():
+    def texts(path):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+    module = ast.parse((ROOT / "nodes/get_models.py").read_text(encoding="utf-8"))
+    (words,) = (ast.literal_eval(node.value) for node in module.body if ast.unparse(node).startswith("WORDS = "))
+    files = [file for room in ("download", "convert") for file in (ROOT / "mova" / room).glob("*.py")]
+    said = [text for file in files for text in texts(file)]
+    chosen = {"with --verify": "{} --verify", " without --verify": "{} --verify"}  # one of both, where it is said
+    assert [phrase for phrase in words if not any(chosen.get(phrase, phrase) in text for text in said)] == []

@@ -9,7 +9,6 @@ on must then make the latents of the run that was left alone, bit for bit, and l
 import argparse
 import json
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,8 +21,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 import torch  # noqa: E402
 from client import Result, Server, find_comfyui  # noqa: E402
 from clips import read_clip  # noqa: E402
-from graphs import write_files  # noqa: E402
-from small_workflows import NAMES, shipped, write_media  # noqa: E402
+from small_workflows import NAMES, shipped, small_server  # noqa: E402
 
 from mova import MovaError  # noqa: E402
 from mova.checkpoint.weights import check_finite, open_weights  # noqa: E402
@@ -202,23 +200,14 @@ def main() -> int:
         print(found)
         return 2
     entries: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(*found, Path(folder))
-        server.add_pack("comfyui-mova", HERE.parents[1])
-        server.add_pack("probe", HERE / "probe")
-        write_files(server.base)
-        write_media(server.base)
-        server.start()
-        try:
-            for name in given.only:
-                moments, wanted = left_alone(server, name)
-                for at in moments:
-                    entries.append(tried(server, name, at, wanted, given.late))
-                    if entries[-1]["faults"]:
-                        print(json.dumps(entries[-1]), flush=True)
-                print(f"# {name}: {len(moments)} moments", flush=True)
-        finally:
-            server.stop()
+    with small_server(found) as server:
+        for name in given.only:
+            moments, wanted = left_alone(server, name)
+            for at in moments:
+                entries.append(tried(server, name, at, wanted, given.late))
+                if entries[-1]["faults"]:
+                    print(json.dumps(entries[-1]), flush=True)
+            print(f"# {name}: {len(moments)} moments", flush=True)
     if given.out:
         given.out.write_text(json.dumps(entries, indent=0))
     print(counted(entries))

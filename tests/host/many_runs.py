@@ -10,7 +10,6 @@ and of its list of runs, of which it keeps 10,000. Exits with 1 if the memory ha
 import argparse
 import os
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 
 from client import Server, find_comfyui  # noqa: E402
 from fuzz_watch import status_bytes  # noqa: E402
-from graphs import Graph, ref, write_files  # noqa: E402
-from small_workflows import FEWER_STEPS, NAMES, shipped, write_media  # noqa: E402
+from graphs import Graph, ref  # noqa: E402
+from small_workflows import FEWER_STEPS, NAMES, shipped, small_server  # noqa: E402
 
 MOST = 0.02  # of the memory behind the runs that warm up
 LEFT = ("temp", "output/mova_runs")  # folders in which nothing may pile up
@@ -86,24 +85,15 @@ def main() -> int:
     if isinstance(found, str):
         print(found)
         return 2
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(*found, Path(folder))
-        server.add_pack("comfyui-mova", HERE.parents[1])
-        server.add_pack("probe", HERE / "probe")
-        write_files(server.base)
-        write_media(server.base)
-        server.start()
-        readings = []
-        try:
-            for number in range(given.warm + given.runs):
-                if number >= given.warm and (number - given.warm) % given.every == 0:
-                    readings.append(read(server, number))
-                    print(told(readings[-1], readings[0]), flush=True)
-                run(server, number, given.core)
-            readings.append(read(server, given.warm + given.runs))
-            print(told(readings[-1], readings[0]))
-        finally:
-            server.stop()
+    readings = []
+    with small_server(found) as server:
+        for number in range(given.warm + given.runs):
+            if number >= given.warm and (number - given.warm) % given.every == 0:
+                readings.append(read(server, number))
+                print(told(readings[-1], readings[0]), flush=True)
+            run(server, number, given.core)
+        readings.append(read(server, given.warm + given.runs))
+        print(told(readings[-1], readings[0]))
         left = [path for place in LEFT for path in (server.base / place).rglob("*") if path.is_file()]
     grew = growth(readings)
     most = f"the memory grew by {100 * grew:.2f} % at the most"

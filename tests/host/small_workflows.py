@@ -1,16 +1,19 @@
 """The shipped workflows with small models and sizes: what stands for the released models and the user's files."""
 
+import contextlib
 import json
 import shutil
+import tempfile
 import wave
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from client import Server
 from golden import drawn
-from graphs import CONFIG
+from graphs import CONFIG, write_files
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -52,6 +55,21 @@ def shipped(name: str, seed: int, others: Mapping[str, dict[str, Any]] = {}) -> 
         if node["class_type"] in SMALL_NODES:
             node.update(class_type=SMALL_NODES[node["class_type"]], inputs={})
     return workflow
+
+
+@contextlib.contextmanager
+def small_server(comfyui: tuple[Path, Path]) -> Iterator[Server]:
+    """A ComfyUI at work, in a folder of its own, that has all which the small workflows name."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(*comfyui, Path(folder))
+        server.add_pack("comfyui-mova", WORKFLOWS_FOLDER.parent)
+        server.add_pack("probe", Path(__file__).with_name("probe"))
+        write_files(server.base)
+        write_media(server.base)
+        try:
+            yield server.start()
+        finally:
+            server.stop()
 
 
 def write_media(base: Path) -> None:
