@@ -111,11 +111,12 @@ def parser() -> argparse.ArgumentParser:
     convert.set_defaults(run=run_convert)
     convert.set_defaults(stopped="finished files stay, the one at work is gone; the same command goes on from there.")
     add = convert.add_argument
-    add("source", type=Path, help="folder laid out like the release, or the bf16 file of one expert")
+    add("source", type=Path, help="folder laid out like the release, the bf16 file of one expert, or Prism's file")
     add("destination", type=Path, help="folder like ComfyUI's models")
     add("--dtype", default="bf16", help="of the experts and the text encoder; a wrong name lists what there is")
     add("--parts", nargs="+", help="only these: high_noise, low_noise, audio_vae, video_vae, text_encoder")
     add("--name", help="what the files' names begin with (the source's name if not given)")
+    add("--base", type=Path, help="of Prism: MOVA-360p's folder, for what Prism's file lacks")
     add("--verify", action="store_true", help="read each file back, and compare it with its source")
 
     download = commands.add_parser("download", help="the same, from the model hub", formatter_class=show)
@@ -246,7 +247,7 @@ def run_convert(options: argparse.Namespace) -> None:
 
     with ByteBar() as progress:
         request = (options.source, options.destination, options.dtype, options.name, options.parts, options.verify)
-        tell_files(convert(*request, progress, tell), progress)
+        tell_files(convert(*request, progress, tell, options.base), progress)
 
 
 def run_download(options: argparse.Namespace) -> None:
