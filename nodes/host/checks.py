@@ -185,7 +185,8 @@ def check_audio(audio: Any) -> None:
         works = False
     if not works:
         raise MovaError(
-            f"The sound in audio has a sample rate of {short(rate)}, not from {LOWEST_RATE} to {HIGHEST_RATE}; load another."
+            f"The sound in audio has a sample rate of {short(rate)}, not from {LOWEST_RATE} to {HIGHEST_RATE}; "
+            "load another."
         )
 
 
