@@ -13,6 +13,9 @@ from ...mova.sampling.conditioning import GRID, TEMPORAL_STRIDE, audio_latents, 
 from ...mova.shorten import short
 from . import finite
 
+# Of a sound, a second. Of less, ffmpeg makes nothing of a sample; for more, its filter needs more memory than there is.
+LOWEST_RATE, HIGHEST_RATE = 11, 100_000_000
+
 
 def check_latent_shapes(shapes: Sequence[Sequence[int]], config: MovaConfig) -> None:
     """Raise MovaError unless these are the shapes of a video and an audio latent that the model can take."""
@@ -177,11 +180,14 @@ def check_audio(audio: Any) -> None:
     if len(shape) != 3 or 0 in shape:
         raise MovaError(f"The sound in audio has the shape {shape}, not [batch, channels, samples]; load another.")
     try:
-        works = not isinstance(rate, str) and 11 <= float(rate) < math.inf  # of less, ffmpeg makes nothing of a sample
+        works = not isinstance(rate, str) and LOWEST_RATE <= float(rate) <= HIGHEST_RATE
     except (TypeError, ValueError, OverflowError):
         works = False
     if not works:
-        raise MovaError(f"The sound in audio has a sample rate of {short(rate)}, not of 11 or more; load another.")
+        raise MovaError(
+            f"The sound in audio has a sample rate of {short(rate)}, not from {LOWEST_RATE} to {HIGHEST_RATE}; "
+            "load another."
+        )
 
 
 def check_images(images: Tensor, slot: str) -> None:
