@@ -20,6 +20,7 @@ FLOORS = [
     {"convert", "clip"},
     {"download", "tools"},
     {"arguments", "progress"},
+    {"commands"},
     {"__main__"},
 ]
 

@@ -125,7 +125,7 @@ def alone(prism: Prism) -> Checkpoint:
         count = sum(len(part.tensors) for part in parts.values())
         raise broken(prism.path, f"holds {count} tensors, which are no whole model", BASE) from error
     check_parts(prism, parts, config, BASE)
-    return Checkpoint(prism.path.parent, {}, config, None, ScheduleConfig(), BOUNDARY, parts)
+    return Checkpoint(prism.path.parent, {}, config, None, ScheduleConfig(), BOUNDARY, parts, prism.name)
 
 
 def over(prism: Prism, base: Checkpoint) -> Checkpoint:
@@ -135,7 +135,7 @@ def over(prism: Prism, base: Checkpoint) -> Checkpoint:
     """
     changed = {part: laid_over(prism.parts[part], under) for part, under in base.weights.items() if part in TOGETHER}
     check_parts(prism, changed, base.config, "use the folder of MOVA-360p, from which Prism was trained")
-    return replace(base, weights={**base.weights, **changed})
+    return replace(base, weights={**base.weights, **changed}, called=prism.name)
 
 
 def laid_over(above: Weights, under: Weights) -> Weights:

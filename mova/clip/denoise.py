@@ -69,6 +69,8 @@ def denoise(
 ) -> tuple[Tensor, Tensor]:
     """The high-noise expert's steps, then the low-noise one's. Returns video and audio latents, float32.
 
+    prompts: of pipeline.encode_prompts. The negative prompt is both towers' (as in Prism's published pipeline).
+
     keep, done: see pipeline.generate.
     """
     settings = checkpoint.schedule
@@ -90,7 +92,8 @@ def denoise(
         name = f"{'high' if part == EXPERT_FOLDERS[0] else 'low'}-noise expert"
         begin(runtime, name)
         load_expert(model, checkpoint, runtime, part, loras)
-        texts = [model.embed_text(prompt) for prompt in prompts]
+        positive, negative, *own = prompts
+        texts = [model.embed_text(positive, *own), model.embed_text(negative)]
         stage = slice(first, end + 1)
 
         def after(step: int, video: Tensor, audio: Tensor, first: int = first) -> None:

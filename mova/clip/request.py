@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from .. import __version__
-from ..checkpoint.hub_record import release_name
 from ..checkpoint.release import Checkpoint
 from ..errors import MovaError
 from ..lora.plan import LoraChoice
@@ -32,6 +31,7 @@ class Request:
 
     prompt: str
     negative_prompt: str = text.NEGATIVE_PROMPT
+    audio_prompt: str | None = None  # the audio tower's own; None: the prompt
     image: Image.Image | None = None
     end_image: Image.Image | None = None
     text_only_frame: str = "white"
@@ -69,12 +69,14 @@ def settings_of(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> d
     """All that is needed to make the same clip again, for its metadata."""
     kept = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
     kept |= {name: kept[name] is not None for name in ("image", "end_image")}
+    if request.audio_prompt is None:  # as clips and kept runs of before there was one
+        del kept["audio_prompt"]
     kept["loras"] = [str(lora) for lora in request.loras]
     kept |= {name: checkpoint.schedule.shift for name in ("video_shift", "audio_shift") if kept[name] is None}
     kept["boundary"] = checkpoint.boundary if request.boundary is None else request.boundary
     guidance = kept.pop("guidance")
     kept |= {"guidance": guidance.text, "bridge_guidance": guidance.bridge, "audio_guidance": guidance.audio}
-    kept |= {"checkpoint": release_name(checkpoint.root), "dtype": str(runtime.dtype).removeprefix("torch.")}
+    kept |= {"checkpoint": checkpoint.name, "dtype": str(runtime.dtype).removeprefix("torch.")}
     kept |= {"device": runtime.device.type, "attention": runtime.attention, "tiled_vae": runtime.tiled_vae}
     kept |= {"elementwise": runtime.elementwise, "low_memory": runtime.low_memory}
     return kept | {"mova": __version__, "torch": str(torch.__version__)}

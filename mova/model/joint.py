@@ -96,11 +96,16 @@ class JointModel(Tower):
         self.config, self.kernels = config, kernels or Kernels()
         self.last_rotations: tuple[Any, Rotations] | None = None
 
-    def embed_text(self, context: Tensor) -> Text:
-        """UMT5 features [B, tokens, text] -> what forward takes; worth keeping for a prompt used in many steps."""
+    def embed_text(self, context: Tensor, audio_context: Tensor | None = None) -> Text:
+        """UMT5 features [B, tokens, text] -> what forward takes; worth keeping for a prompt used in many steps.
+
+        audio_context: those of a text of the audio tower's own, as Prism was trained with; None: the same.
+        """
+        audio_context = context if audio_context is None else audio_context
         if self.cast_inputs:
-            context = context.to(next(self.text_embedding.parameters()).dtype)
-        return Text(self.text_embedding(context), self.audio_dit.text_embedding(context))
+            dtype = next(self.text_embedding.parameters()).dtype
+            context, audio_context = context.to(dtype), audio_context.to(dtype)
+        return Text(self.text_embedding(context), self.audio_dit.text_embedding(audio_context))
 
     def rotations(self, grid: tuple[int, ...], length: int, fps: float | Window, device: torch.device) -> Rotations:
         """The rotary embeddings for a patch grid (t, h, w) and a number of audio latents; the last are remembered."""
