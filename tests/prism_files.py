@@ -29,10 +29,10 @@ def prism_state(release, layers=2):
     return state
 
 
-def write_prism(release, folder, keep=lambda name: True, more=None):
+def write_prism(release, folder, keep=lambda name: True, more=None, layers=2):
     """Prism's file in a folder, of those tensors that are to be kept, and others."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.clone() for name, tensor in prism_state(release).items() if keep(name)}
+    state = {name: tensor.clone() for name, tensor in prism_state(release, layers).items() if keep(name)}
     path = folder / "diffusion_pytorch_model.safetensors"
     save_file({**state, **(more or {})}, path)
     return path

@@ -9,8 +9,12 @@ from safetensors.torch import load_file
 from mova import MovaError
 from mova.__main__ import main
 from mova.checkpoint.formats import FORMATS
-from mova.checkpoint.prism import EXPERTS, joint_names
+from mova.checkpoint.prism import EXPERTS, joint_names, open_prism, over
+from mova.checkpoint.release import open_checkpoint
 from mova.checkpoint.weights import open_weights
+from mova.clip.pipeline import generate
+from mova.clip.request import Request
+from mova.clip.runtime import Runtime
 from mova.convert.run import convert
 from mova.tools.info import describe
 
@@ -101,3 +105,31 @@ def test_info_names_prism_s_file(prism):
 def test_one_expert_s_names_are_those_of_its_joint_file(tiny_checkpoint, prism, tmp_path):
     for expert, file in zip(EXPERTS, convert(tiny_checkpoint, tmp_path, parts=list(EXPERTS)), strict=True):
         assert set(joint_names(open_weights(prism).tensors, expert).values()) == set(open_weights(file.path).tensors)
+
+
+def latents(checkpoint, **settings):
+    request = Request("a cat sings", width=32, height=32, frames=5, steps=4, seed=3, **settings)
+    made = generate(checkpoint, request, Runtime(torch.device("cpu"), torch.bfloat16))
+    return made.video_latent, made.audio_latent
+
+
+def test_over_a_release_prism_s_file_gives_the_latents_of_its_weights(tiny_checkpoint, prism):
+    release = open_checkpoint(tiny_checkpoint)
+    wanted, found = latents(release), latents(over(open_prism(prism), release))
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+def test_the_audio_prompt_is_heard_and_the_same_text_changes_nothing(tiny_checkpoint):
+    release = open_checkpoint(tiny_checkpoint)
+    plain, same, other = (latents(release, audio_prompt=own) for own in (None, "a cat sings", "the sea"))
+    assert torch.equal(plain[0], same[0]) and torch.equal(plain[1], same[1])
+    assert not torch.equal(plain[1], other[1])
+
+
+def test_generate_with_prism_says_so_in_the_clip_and_takes_its_shifts(tiny_checkpoint, prism, tmp_path):
+    out = tmp_path / "clip.mp4"
+    command = ["generate", "--checkpoint", tiny_checkpoint, "--prism", prism.parent, "--prompt", "a cat", "--out", out]
+    command += ["--audio-prompt", "<sfx> the sea", "--width", 32, "--height", 32, "--frames", 5, "--steps", 2]
+    assert main(list(map(str, command))) == 0
+    told = list(describe(out))
+    assert {"checkpoint: Prism-preview_beta", "audio_prompt: <sfx> the sea", "video_shift: 7.0"} <= set(told)

@@ -43,7 +43,8 @@ class Prism:
     @property
     def name(self) -> str:
         """As the files made of it are called: all of Prism's are named alike, in folders of their own."""
-        stem = self.path.parent.name if self.path.stem in STEMS else self.path.stem
+        path = self.path.absolute()
+        stem = path.parent.name if path.stem in STEMS else path.stem
         return stem if "prism" in stem.lower() else f"Prism-{stem}"
 
 
@@ -86,8 +87,9 @@ def find_prism(path: Path) -> Path | None:
 
 
 def open_prism(path: Path) -> Prism:
-    """Read the header. Raises MovaError if the file is damaged, holds something else too, or is no such file."""
+    """Read the header of a file, or of the one in a folder. Raises MovaError if it is damaged, or no such file."""
     weights = open_weights(path)
+    path = weights.paths()[0] if weights.files else path
     if not is_prism(weights.tensors):
         raise broken(path, "is not in Prism's layout (fusion_blocks.0.video_block…)", "give Prism's file")
     names = release_names(weights.tensors)
@@ -113,8 +115,8 @@ def part_of(weights: Weights, names: Mapping[str, str], part: str) -> Weights:
     )
 
 
-def alone(prism: Prism) -> Checkpoint:
-    """A release's parts out of the file alone. Raises MovaError, naming a tensor and the remedy, if it lacks any."""
+def alone(prism: Prism, remedy: str = BASE) -> Checkpoint:
+    """A release's parts out of the file alone. Raises MovaError, with the remedy, if it lacks any tensor."""
     parts = prism.parts
     shapes = parts[EXPERT_FOLDERS[0]].shapes()
     for part in JOINT:
@@ -123,8 +125,8 @@ def alone(prism: Prism) -> Checkpoint:
         config = MovaConfig.from_shapes(shapes)
     except MovaError as error:
         count = sum(len(part.tensors) for part in parts.values())
-        raise broken(prism.path, f"holds {count} tensors, which are no whole model", BASE) from error
-    check_parts(prism, parts, config, BASE)
+        raise broken(prism.path, f"holds {count} tensors, which are no whole model", remedy) from error
+    check_parts(prism, parts, config, remedy)
     return Checkpoint(prism.path.parent, {}, config, None, ScheduleConfig(), BOUNDARY, parts, prism.name)
 
 

@@ -51,6 +51,8 @@ class Request:
         """Raise MovaError for a value out of range. Nothing needs to be loaded for that."""
         if not self.prompt.strip():
             raise MovaError("The prompt is empty; say what should be seen and heard.")
+        if self.audio_prompt is not None and not self.audio_prompt.strip():
+            raise MovaError("The audio prompt is empty; say what should be heard, or leave it out.")
         check_size(self.width, self.height, self.frames)
         check_fps(self.fps)
         for shift in (self.video_shift, self.audio_shift):

@@ -12,6 +12,7 @@ from ...mova.errors import first_line
 from ...mova.sampling.conditioning import GRID, TEMPORAL_STRIDE, audio_latents, check_fps, check_size
 from ...mova.shorten import short
 from . import finite
+from .finite import AUDIO_TEXT
 
 # Of a sound, a second. Of less, ffmpeg makes nothing of a sample; for more, its filter needs more memory than there is.
 LOWEST_RATE, HIGHEST_RATE = 11, 100_000_000
@@ -47,13 +48,16 @@ def check_batches(shapes: Sequence[Sequence[int]]) -> None:
 def check_conditioning(text: Tensor | None, entries: dict[str, Any], config: MovaConfig) -> None:
     """Raise MovaError unless a conditioning has text features of the model's width, and an image part."""
     width = config.video_dit.text_dim
-    if text is None or text.shape[-1] != width:
-        raise MovaError(
-            f"MOVA needs text features {width} wide, not {'none' if text is None else text.shape[-1]}; load the text "
-            "encoder umt5_xxl with the type wan."
-        )
-    if text.ndim != 3:
-        raise MovaError(f"The text features are {[*text.shape]}, not [batch, tokens, {width}]; encode the text again.")
+    for features in (text, entries.get(AUDIO_TEXT, text)):
+        if features is None or features.shape[-1] != width:
+            found = "none" if features is None else features.shape[-1]
+            raise MovaError(
+                f"MOVA needs text features {width} wide, not {found}; load the text encoder umt5_xxl with the type wan."
+            )
+        if features.ndim != 3:
+            raise MovaError(
+                f"The text features are {[*features.shape]}, not [batch, tokens, {width}]; encode the text again."
+            )
     finite.check_entries(text, entries)
     if entries.get("concat_latent_image") is None or entries.get("concat_mask") is None:
         raise MovaError("The conditioning has no image part; put MOVA Conditioning between the text and the sampler.")

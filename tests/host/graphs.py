@@ -133,8 +133,12 @@ def headless(
     video_shift: float = 5.0,
     audio_shift: float = 5.0,
     scales: tuple[float, float] = (1.0, 1.0),
+    audio_text: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Our own loop outside ComfyUI, on the golden inputs: latents in the model's scale. `switch`: steps of `high`."""
+    """Our own loop outside ComfyUI, on the golden inputs: latents in the model's scale. `switch`: steps of `high`.
+
+    audio_text: features that the audio tower reads in place of the prompt's.
+    """
     inputs = joint_inputs(KIND)
     video, audio, condition = inputs["video"][:, :16], inputs["audio"], inputs["video"][:, 16:]
     schedule = [sigmas(steps, video_shift), sigmas(steps, audio_shift)]
@@ -145,7 +149,7 @@ def headless(
             x = torch.cat([video, condition], dim=1)
 
             def evaluate(text, bridge):
-                context = inputs["text" if text else "negative_text"]
+                context = model.embed_text(inputs["text"], audio_text) if text else inputs["negative_text"]
                 return model(x, audio, *times, context, 24.0, *(bridge * scale for scale in scales))
 
             return guided(evaluate, guidance)
