@@ -18,6 +18,7 @@ from ..model import text
 from ..model.presets import DEFAULT
 from ..sampling.conditioning import check_fps, check_size
 from ..sampling.guidance import Guidance
+from ..sampling.guidance_plan import GuidancePlan, Spans
 from ..sampling.schedule import is_boundary, sigmas
 from .runtime import Runtime
 
@@ -41,11 +42,16 @@ class Request:
     fps: float = DEFAULT.fps
     steps: int = DEFAULT.steps
     guidance: Guidance = dataclasses.field(default_factory=lambda: Guidance(DEFAULT.guidance))
+    spans: Spans = dataclasses.field(default_factory=Spans)  # where guidance counts
     video_shift: float | None = None
     audio_shift: float | None = None
     boundary: float | None = None
     seed: int = 42
     loras: tuple[LoraChoice, ...] = ()
+
+    @property
+    def plan(self) -> GuidancePlan:
+        return GuidancePlan(self.guidance, self.spans)
 
     def check(self) -> None:
         """Raise MovaError for a value out of range. Nothing needs to be loaded for that."""
@@ -77,6 +83,10 @@ def settings_of(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> d
     kept |= {name: checkpoint.schedule.shift for name in ("video_shift", "audio_shift") if kept[name] is None}
     kept["boundary"] = checkpoint.boundary if request.boundary is None else request.boundary
     guidance = kept.pop("guidance")
+    spans = dataclasses.asdict(kept.pop("spans"))
+    kept |= {
+        f"guidance_{name}": spans[name] for name, usual in dataclasses.asdict(Spans()).items() if spans[name] != usual
+    }
     kept |= {"guidance": guidance.text, "bridge_guidance": guidance.bridge, "audio_guidance": guidance.audio}
     kept |= {"checkpoint": checkpoint.name, "dtype": str(runtime.dtype).removeprefix("torch.")}
     kept |= {"device": runtime.device.type, "attention": runtime.attention, "tiled_vae": runtime.tiled_vae}

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..arguments import Defaults, lora, whole
+from ..arguments import Defaults, lora, span, whole
 from ..errors import MovaError
 from ..files import alone
 from ..model.presets import DEFAULT, nearest_prism
@@ -34,6 +34,15 @@ def add_to(commands: Any) -> None:
     add("--guidance", type=float, default=DEFAULT.guidance, help="of the text, on both modalities")
     add("--audio-guidance", type=float, help="of the text on the audio, if it should differ")
     add("--bridge-guidance", type=float, default=1.0, help="more ties the sound closer to the picture; 1 is off")
+    whose = {
+        "--guidance": "the text's guidance",
+        "--audio-guidance": "the audio's",
+        "--bridge-guidance": "the bridge's",
+    }
+    for name, what in whose.items():
+        add(f"{name}-range", type=span, metavar="START:END", help=f"percent of the steps in which {what} counts")
+    per_step = "of the text in the first steps, such as 6,4,1; the last of them in the others"
+    add("--guidance-per-step", metavar="SCALES", default="", help=per_step)
     add("--video-shift", type=float, help="of the sigmas (the checkpoint's if not given)")
     add("--audio-shift", type=float, help="of the sigmas (the checkpoint's if not given)")
     add("--boundary", type=float, help="sigma below which the low-noise expert works (the checkpoint's if not given)")
@@ -134,6 +143,7 @@ def request_from(options: argparse.Namespace) -> Any:
     from ..clip.request import Request
     from ..lora.plan import LoraChoice
     from ..sampling.guidance import Guidance
+    from ..sampling.guidance_plan import WHOLE, Spans, per_step
 
     same = (
         "prompt",
@@ -159,5 +169,11 @@ def request_from(options: argparse.Namespace) -> Any:
         image=reading.read_image(options.image) if options.image else None,
         end_image=reading.read_image(options.end_image) if options.end_image else None,
         guidance=Guidance(options.guidance, options.bridge_guidance, options.audio_guidance),
+        spans=Spans(
+            options.guidance_range or WHOLE,
+            options.audio_guidance_range,
+            options.bridge_guidance_range or WHOLE,
+            per_step(options.guidance_per_step),
+        ),
         loras=tuple(LoraChoice(path, strength) for path, strength in options.lora),
     )
