@@ -18,6 +18,7 @@ FLOORS = [
     {"checkpoint"},
     {"lora"},
     {"convert", "clip"},
+    {"train"},
     {"download", "tools"},
     {"arguments", "progress"},
     {"commands"},
