@@ -8,7 +8,7 @@ import pytest
 import torch
 from clips import moving_frames, tone
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from mova import MovaError
 from mova.checkpoint.release import open_checkpoint
@@ -120,7 +120,7 @@ def test_what_was_encoded_is_kept_and_what_was_damaged_is_made_again(encoders, t
     for name, count in (("a", 9), ("b", 8)):
         clip(data, f"{name}.mp4", count, caption=f"clip {name}")
     first = prepare(encoders, data, out, SHAPES, CPU)
-    before = {path: load_file(path) for path in out.rglob("*.safetensors")}
+    before = {path: load(path.read_bytes()) for path in out.rglob("*.safetensors")}
     read = []
     monkeypatch.setattr("mova.train.prepare.read_clip", lambda *given: read.append(given) or read_clip(*given))
     os.utime(data / "a.mp4")
@@ -135,7 +135,7 @@ def test_what_was_encoded_is_kept_and_what_was_damaged_is_made_again(encoders, t
         Cache(out).index()
     mended = prepare(encoders, data, out, SHAPES, CPU)
     assert mended.kept == 1 and len(read) == 1
-    after = {path: load_file(path) for path in out.rglob("*.safetensors")}
+    after = {path: load(path.read_bytes()) for path in out.rglob("*.safetensors")}
     assert after.keys() == before.keys()
     assert all(torch.equal(after[path][name], tensor) for path in before for name, tensor in before[path].items())
     assert prepare(encoders, data, out, Shapes(SHAPES.sizes, [5]), CPU).kept == 0  # another length is another clip
