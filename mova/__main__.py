@@ -1,4 +1,4 @@
-"""Command line: python -m mova generate | convert | download | info | tiny."""
+"""Command line: python -m mova generate | convert | download | info | tiny | train."""
 
 import _thread
 import argparse
@@ -16,6 +16,7 @@ from .files import alone, reason
 from .model.presets import DEFAULT
 from .progress import ByteBar, StepBar, quiet_libraries
 from .shorten import short
+from .train_arguments import add_commands, joined
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a Windows console may lack the letters of a Chinese prompt
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    options = parser().parse_args(arguments)
+    options = parser().parse_args(joined(list(sys.argv[1:] if arguments is None else arguments)))
     signal.signal(signal.SIGTERM, interrupt)
     sys.unraisablehook = interrupt_again
     try:
@@ -142,6 +143,7 @@ def parser() -> argparse.ArgumentParser:
     tiny.set_defaults(run=run_tiny)
     tiny.add_argument("folder", type=Path, help="a new one, or an empty one")
     tiny.add_argument("--seed", type=whole, default=0, help="of the weights")
+    add_commands(commands)
     return root
 
 

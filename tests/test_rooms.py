@@ -21,6 +21,7 @@ FLOORS = [
     {"train"},
     {"download", "tools"},
     {"arguments", "progress"},
+    {"train_arguments"},
     {"__main__"},
 ]
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
+from ..checkpoint.tensor_file import write_tensors
 from ..checkpoint.weights import Weights, open_file, read_json
 from ..errors import MovaError
 from ..files import whole_file
@@ -100,8 +99,7 @@ class Cache:
 
     def write(self, path: Path, tensors: Mapping[str, Tensor], told: Mapping[str, str]) -> None:
         make_folder(path.parent)
-        with whole_file(path, (SafetensorError,)) as temporary:
-            save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, temporary, dict(told))
+        write_tensors(path, {name: value.contiguous().cpu() for name, value in tensors.items()}, told)
 
     def write_text(self, key: str, features: Tensor) -> None:
         """features [1, 512, width] of a caption; the zeros behind it are left out."""
