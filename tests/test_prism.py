@@ -3,6 +3,7 @@
 import pytest
 import torch
 from gguf import GGUFReader
+from hub import Hub, take_for_the_hub
 from prism_files import prism_state, write_prism
 from safetensors.torch import load_file
 
@@ -16,6 +17,7 @@ from mova.clip.pipeline import generate
 from mova.clip.request import Request
 from mova.clip.runtime import Runtime
 from mova.convert.run import convert
+from mova.download.run import PRISM_REPOSITORY, download
 from mova.tools.info import describe
 
 
@@ -133,3 +135,51 @@ def test_generate_with_prism_says_so_in_the_clip_and_takes_its_shifts(tiny_check
     assert main(list(map(str, command))) == 0
     told = list(describe(out))
     assert {"checkpoint: Prism-preview_beta", "audio_prompt: <sfx> the sea", "video_shift: 7.0"} <= set(told)
+
+
+@pytest.fixture
+def hub(tiny_checkpoint, tmp_path, monkeypatch):
+    """Prism's repository on a stand-in for the hub, with both of its files."""
+    for name in ("preview_alpha", "preview_beta"):
+        write_prism(tiny_checkpoint, tmp_path / "Prism" / name)
+    with Hub(tmp_path / "Prism", PRISM_REPOSITORY).running() as hub:
+        take_for_the_hub(hub, monkeypatch)
+        yield hub
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "gguf_q8_0"])
+def test_a_download_of_prism_is_what_conversion_gives_and_its_file_arrives_once(hub, prism, tmp_path, dtype):
+    found = [file.path for file in download("Prism-preview_beta", tmp_path / "models", dtype)]
+    wanted = [file.path for file in convert(prism, tmp_path / "wanted", dtype)]
+    assert [file.name for file in found] == [file.name for file in wanted]
+    assert [contents(file) for file in found] == [contents(file) for file in wanted]
+    name = "preview_beta/diffusion_pytorch_model.safetensors"
+    assert sum(sent for _, sent in hub.fetched(name)) < 1.1 * hub.size(name)
+    assert not [*(tmp_path / "models").glob(".mova-download/*")]
+    again = list(download("Prism-preview_beta", tmp_path / "models", dtype))
+    assert [file.kept for file in again] == [True, True]
+
+
+def test_a_stopped_download_of_prism_goes_on_where_it_was(hub, tmp_path):
+    name = "preview_beta/diffusion_pytorch_model.safetensors"
+
+    def stop(what, done, total):
+        if what.startswith("writing") and done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(download("Prism-preview_beta", tmp_path / "models", progress=stop))
+    hub.asked.clear()
+    assert len(list(download("Prism-preview_beta", tmp_path / "models"))) == 2
+    assert sum(sent for _, sent in hub.fetched(name)) < hub.size(name) / 2  # headers alone
+
+
+def test_a_download_of_prism_that_lacks_tensors_says_what_to_do(tiny_checkpoint, tmp_path, monkeypatch):
+    write_prism(tiny_checkpoint, tmp_path / "Prism/preview_alpha", lambda name: "audio_block" not in name)
+    with Hub(tmp_path / "Prism", PRISM_REPOSITORY).running() as hub:
+        take_for_the_hub(hub, monkeypatch)
+        with pytest.raises(MovaError, match=r"no whole model; fetch preview_alpha of FrancisRing/Prism by hand"):
+            list(download("Prism-preview_alpha", tmp_path / "models"))
+        with pytest.raises(MovaError, match=r"holds no audio_vae|no whole model"):
+            list(download("Prism-preview_alpha", tmp_path / "models", parts=["audio_vae"]))
+    assert not [path for path in (tmp_path / "models").rglob("*") if path.is_file()]

@@ -89,7 +89,11 @@ def find_prism(path: Path) -> Path | None:
 def open_prism(path: Path) -> Prism:
     """Read the header of a file, or of the one in a folder. Raises MovaError if it is damaged, or no such file."""
     weights = open_weights(path)
-    path = weights.paths()[0] if weights.files else path
+    return prism_of(weights, weights.paths()[0] if weights.files else path)
+
+
+def prism_of(weights: Weights, path: Path) -> Prism:
+    """What open_prism gives, of a header that has been read."""
     if not is_prism(weights.tensors):
         raise broken(path, "is not in Prism's layout (fusion_blocks.0.video_block…)", "give Prism's file")
     names = release_names(weights.tensors)
@@ -164,6 +168,6 @@ def check_parts(prism: Prism, parts: Mapping[str, Weights], config: MovaConfig, 
         check_tensors(weights.tensors, expected, f"{prism.path} ({part})", remedy=remedy)
 
 
-def open_together(prism: Prism, base: Path | None) -> Checkpoint:
+def open_together(prism: Prism, base: Path | None, remedy: str = BASE) -> Checkpoint:
     """Both experts and what they share: of the file alone, or over a release's folder."""
-    return alone(prism) if base is None else over(prism, open_checkpoint(base, TOGETHER, to_run=False))
+    return alone(prism, remedy) if base is None else over(prism, open_checkpoint(base, TOGETHER, to_run=False))

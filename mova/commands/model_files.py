@@ -29,7 +29,7 @@ def add_to(commands: Any) -> None:
     download.set_defaults(run=run_download)
     download.set_defaults(stopped="what has arrived stays; the same command goes on from there.")
     add = download.add_argument
-    add("name", help="MOVA-360p, MOVA-720p, or OWNER/NAME of a repository laid out like them")
+    add("name", help="MOVA-360p, MOVA-720p, Prism-preview_alpha, Prism-preview_beta, or OWNER/NAME, laid out like MOVA")
     without = (
         "if not given: ComfyUI's models, beside the custom_nodes that this pack is in, and what the workflows need"
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..checkpoint.formats import GGUF
 from ..checkpoint.header import FLOATS, TensorInfo, broken, check_is_file
-from ..checkpoint.prism import open_prism, open_together
+from ..checkpoint.prism import BASE, Prism, open_together
 from ..checkpoint.release import EMBEDDING, EXPERTS, JOINT, Checkpoint, open_checkpoint
 from ..checkpoint.weights import Weights, check_tensors, open_weights
 from ..errors import MovaError
@@ -238,19 +238,23 @@ def plan_file(path: Path, stem: str | None, dtype: str, parts: Sequence[str] | N
 
 
 def plan_prism(
-    path: Path, base: Path | None, stem: str | None, dtype: str, parts: Sequence[str] | None
+    prism: Prism,
+    base: Path | None,
+    stem: str | None,
+    dtype: str,
+    parts: Sequence[str] | None,
+    remedy: str = BASE,
 ) -> Iterator[Target]:
     """The experts of a file in Prism's layout, alone or over the release that it was trained from.
 
-    The VAEs and the text encoder are MOVA-360p's. Raises MovaError if the file is damaged, lacks something, or is asked
-    for parts that it has not.
+    The VAEs and the text encoder are MOVA-360p's. remedy: what to do about a file that lacks something. Raises
+    MovaError if the file is damaged, lacks something, or is asked for parts that it has not.
     """
-    prism = open_prism(path)
     if wrong := [part for part in parts or () if part not in EXPERTS]:
         raise MovaError(
-            f"{path} holds no {' and no '.join(wrong)}: Prism uses MOVA-360p's; convert these from there, or name only "
-            f"{' and '.join(EXPERTS)} with --parts."
+            f"{prism.path} holds no {' and no '.join(wrong)}: Prism uses MOVA-360p's; convert these from there, or "
+            f"name only {' and '.join(EXPERTS)} with --parts."
         )
-    checkpoint = open_together(prism, base)
+    checkpoint = open_together(prism, base, remedy)
     for part in parts or EXPERTS:
         yield expert_target(checkpoint, part, stem or prism.name, dtype)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..checkpoint.formats import GGUF, check_format
 from ..checkpoint.header import TensorInfo
 from ..checkpoint.hub_record import release_name
-from ..checkpoint.prism import find_prism
+from ..checkpoint.prism import find_prism, open_prism
 from ..checkpoint.weights import Weights, open_weights
 from ..errors import MovaError
 from ..files import remove_leftovers
@@ -65,7 +65,7 @@ def plan(
         check_stem(stem)
     chosen = chosen_parts(parts)
     if prism := find_prism(source):
-        return list(plan_prism(prism, base, stem, dtype, chosen))
+        return list(plan_prism(open_prism(prism), base, stem, dtype, chosen))
     if base is not None:
         raise MovaError(f"{source} is not in Prism's layout, and --base is for that; leave --base out.")
     if source.is_file():
