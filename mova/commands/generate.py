@@ -69,6 +69,7 @@ def run_generate(options: argparse.Namespace) -> None:
     from ..checkpoint.release import open_checkpoint
     from ..clip import media, pipeline, runtime
     from ..clip.contact_sheet import write_contact_sheet
+    from ..clip.graph import graph_of
     from ..clip.request import identity, settings_of
     from ..clip.rescue import Keeper
     from ..sampling.conditioning import crop_notice
@@ -104,13 +105,14 @@ def run_generate(options: argparse.Namespace) -> None:
         place = options.out.with_suffix(".unfinished.safetensors")
         keeper = Keeper(place, identity(checkpoint, request, where), options.steps, progress.tell)
         done = kept_run(keeper, options.resume)
+        settings = settings_of(checkpoint, request, where)
+        graph = graph_of(settings, *(path and path.name for path in (options.image, options.end_image)))
         try:
             with keeper.saying_so():
                 result = pipeline.generate(checkpoint, request, where, keeper, done)
                 progress.part("writing the clip")
-                settings = settings_of(checkpoint, request, where)
                 clip = (result.frames, options.fps, result.waveform, result.sample_rate, settings)
-                media.write_clip(options.out, *clip, tell=progress.tell)
+                media.write_clip(options.out, *clip, tell=progress.tell, graph=graph)
         except KeyboardInterrupt:
             options.stopped = f"{keeper.told()}." if keeper.told() else "nothing was written."
             raise

@@ -115,7 +115,9 @@ def describe_gguf(path: Path) -> Iterator[str]:
 
 def describe_clip(path: Path) -> Iterator[str]:
     clip = dataclasses.asdict(read_clip_info(path))
-    settings = {**clip.pop("settings"), **dict(node_settings(clip.pop("prompt")))}
+    settings, prompt = clip.pop("settings"), clip.pop("prompt")
+    if "mova" not in settings:  # else it is a clip of the command line, whose workflow says the same
+        settings |= dict(node_settings(prompt))
     yield f"clip {path}"
     for name, value in clip.items():
         yield printable(f"{name}: {value}")
