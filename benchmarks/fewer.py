@@ -1,11 +1,13 @@
 """What fewer evaluations cost in exactness and save in work: guidance in ranges, audio steps. Video and audio apart.
 
-    python benchmarks/fewer.py
+    python benchmarks/fewer.py            # errors, on a small model: an hour on two cores
+    python benchmarks/fewer.py --costs    # FLOPs and minutes of the released size, worked out
 
 The model is benchmarks/quantization.py's, random with the outliers of large transformers; errors are of the latents,
 |found - wanted| / |wanted|. It knows no pictures and no sounds: the order of the settings counts, not their size.
 """
 
+import argparse
 import dataclasses
 import sys
 from collections.abc import Callable
@@ -19,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from quantization import SIZES, error, inputs, outliers
 
+from authoring.times import flops, tokens
 from mova import JointModel
 from mova.clip.request import Request
 from mova.clip.velocity import Velocities
@@ -89,7 +92,41 @@ def table(model: JointModel, rows: dict[str, Request], wanted: Callable[[str], R
         print(f"| {name} | {' | '.join(said)} |", flush=True)
 
 
+# One evaluation of the audio alone at 193 frames: products (counted by benchmarks/peak_memory.py's way), and scores
+# against so many video tokens in 30 layers of width 1536.
+ALONE, AUDIO_TOKENS = 1.27e12, 403
+COSTS: dict[str, Request] = {
+    "50 steps, cfg 5: the release's": Request("a", steps=50, guidance=Guidance(5.0)),
+    "50 steps, cfg 5, bridge_cfg 3": Request("a", steps=50, guidance=Guidance(5.0, 3.0)),
+    "50 steps, cfg 5 in the first half": Request("a", steps=50, guidance=Guidance(5.0), spans=Spans(HALF)),
+    "30 steps, cfg 5": Request("a", steps=30, guidance=Guidance(5.0)),
+    "20 steps, cfg 3: the workflows' draft": Request("a", steps=20, guidance=Guidance(3.0)),
+    "8 steps, cfg 1, audio_steps 4": Request("a", steps=8, guidance=Guidance(1.0), audio_steps=4),
+    "8 steps, cfg 1, audio_steps 8": Request("a", steps=8, guidance=Guidance(1.0), audio_steps=8),
+}
+
+
+def costs() -> None:
+    for width, height in ((640, 352), (1280, 720)):
+        whole = flops(width, height, 193)
+        alone = ALONE + 4 * AUDIO_TOKENS * tokens(width, height, 193) * 1536 * 30
+        print(f"| {width}x{height}, 193 frames | evaluations | EFLOP | min at 100 TFLOP/s | at 700 |")
+        print("| --- | --: | --: | --: | --: |")
+        for name, request in COSTS.items():
+            count = request.plan.evaluations(request.steps)
+            work = count * (whole + (request.audio_steps - 1) * alone)
+            more = f" + {count * (request.audio_steps - 1)} of the audio" if request.audio_steps > 1 else ""
+            minutes = (f"{work / rate / 60:.1f}" for rate in (1e14, 7e14))
+            print(f"| {name} | {count}{more} | {work / 1e18:.3f} | {' | '.join(minutes)} |")
+        print(f"An audio step alone: {alone:.2e} FLOPs, {alone / whole:.2%} of an evaluation.\n")
+
+
 def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--costs", action="store_true", help="of the released size, in place of errors")
+    if arguments.parse_args().costs:
+        costs()
+        return
     torch.manual_seed(0)
     model = JointModel(SIZES).requires_grad_(False)
     outliers(model, 100.0)
