@@ -17,7 +17,7 @@ FLOORS = [
     {"model"},
     {"checkpoint"},
     {"lora"},
-    {"convert", "clip"},
+    {"convert", "clip", "enhance"},
     {"download", "tools"},
     {"arguments", "progress"},
     {"__main__"},
