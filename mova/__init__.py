@@ -9,10 +9,21 @@ from .errors import Cancelled, MovaError
 from .model.config import AudioVAEConfig, MovaConfig
 from .model.presets import PRESETS
 
-__all__ = ["PRESETS", "AudioVAE", "AudioVAEConfig", "Cancelled", "JointModel", "MovaConfig", "MovaError", "schedule"]
+__all__ = [
+    "PRESETS",
+    "AudioVAE",
+    "AudioVAEConfig",
+    "Cancelled",
+    "JointModel",
+    "MovaConfig",
+    "MovaError",
+    "schedule",
+    "train",
+]
 
 if TYPE_CHECKING:
     __version__: str
+    from . import train
     from .model.audio_vae import AudioVAE
     from .model.joint import JointModel
     from .sampling import schedule
@@ -25,6 +36,8 @@ else:
             return version()
         if name == "schedule":
             return import_module(".sampling.schedule", __name__)
+        if name == "train":
+            return import_module(".train", __name__)
         if name in MODULES:
             return getattr(import_module(MODULES[name], __name__), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

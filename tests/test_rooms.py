@@ -18,8 +18,10 @@ FLOORS = [
     {"checkpoint"},
     {"lora"},
     {"convert", "clip", "enhance"},
+    {"train"},
     {"download", "tools"},
     {"arguments", "progress"},
+    {"commands"},
     {"__main__"},
 ]
 

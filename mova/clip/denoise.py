@@ -15,7 +15,8 @@ from ..sampling.conditioning import audio_latents, latent_frames
 from ..sampling.euler import euler
 from ..sampling.finite import NotFinite
 from ..sampling.guidance import guided
-from ..sampling.schedule import low_noise_start, sigmas
+from ..sampling.guidance_plan import step_of
+from ..sampling.schedule import TIMESTEPS, low_noise_start, sigmas
 from .request import Request
 from .rescue import Keep, Run, no_keeping
 from .runtime import Runtime, begin, layers_for
@@ -69,6 +70,8 @@ def denoise(
 ) -> tuple[Tensor, Tensor]:
     """The high-noise expert's steps, then the low-noise one's. Returns video and audio latents, float32.
 
+    prompts: of pipeline.encode_prompts. The negative prompt is both towers' (as in Prism's published pipeline).
+
     keep, done: see pipeline.generate.
     """
     settings = checkpoint.schedule
@@ -90,7 +93,8 @@ def denoise(
         name = f"{'high' if part == EXPERT_FOLDERS[0] else 'low'}-noise expert"
         begin(runtime, name)
         load_expert(model, checkpoint, runtime, part, loras)
-        texts = [model.embed_text(prompt) for prompt in prompts]
+        positive, negative, *own = prompts
+        texts = [model.embed_text(positive, *own), model.embed_text(negative)]
         stage = slice(first, end + 1)
 
         def after(step: int, video: Tensor, audio: Tensor, first: int = first) -> None:
@@ -99,7 +103,7 @@ def denoise(
 
         try:
             video, audio = euler(
-                guided_velocity(model, texts, condition, request),
+                guided_velocity(model, texts, condition, request, video_sigmas),
                 video,
                 audio,
                 video_sigmas[stage],
@@ -114,10 +118,13 @@ def denoise(
     return video, audio
 
 
-def guided_velocity(model: JointModel, texts: list[Text], condition: Tensor, request: Request) -> Callable[..., Any]:
-    """The velocity that the sampler follows; `texts` are the positive and the negative prompt."""
+def guided_velocity(
+    model: JointModel, texts: list[Text], condition: Tensor, request: Request, sigmas: Tensor
+) -> Callable[..., Any]:
+    """The velocity that the sampler follows; `texts` are the positive and the negative prompt, sigmas the video's."""
 
     def velocity(video: Tensor, audio: Tensor, video_time: float, audio_time: float) -> tuple[Tensor, Tensor]:
+        step = step_of(video_time / TIMESTEPS, sigmas)
         x = torch.cat([video, condition], dim=1)
         timesteps = [torch.tensor([time], device=video.device) for time in (video_time, audio_time)]
 
@@ -126,7 +133,7 @@ def guided_velocity(model: JointModel, texts: list[Text], condition: Tensor, req
             prompt = texts[0] if positive else texts[1]
             return model(x, audio, *timesteps, prompt, request.fps, scale, scale)
 
-        return guided(evaluate, request.guidance)
+        return guided(evaluate, request.plan.at(step, request.steps))
 
     return velocity
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import MovaError
 from . import onednn
+from .recording import recorded
 
 # (q [B, L, heads * d], k [B, S, heads * d], v [B, S, heads * d], heads) -> [B, L, heads * d], no mask, scale 1/sqrt(d).
 Attention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
@@ -40,7 +41,7 @@ def over_queries_(attention: Attention, q: Tensor, k: Tensor, v: Tensor, heads: 
     if getattr(attention, "whole", False):  # one that may count its calls, or want all heads
         return attention(q, k, v, heads)
     groups = next(n for n in range(min(groups, heads), 0, -1) if heads % n == 0)
-    if groups == 1 or is_short(q):
+    if groups == 1 or is_short(q) or recorded(q, k, v):
         return attention(q, k, v, heads)
     width = q.shape[2] // groups
     for start in range(0, q.shape[2], width):

@@ -6,8 +6,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from .config import BridgeConfig
+from .elementwise import add_gated
 from .kernels import Kernels
 from .layers import CrossAttention
+from .recording import held
 from .rope import Rotation
 
 
@@ -52,8 +54,11 @@ def is_off(scale: Scale) -> bool:
     return not isinstance(scale, Tensor) and scale == 0
 
 
-def add_scaled_(x: Tensor, update: Tensor, scale: Scale) -> Tensor:
-    return x.addcmul_(update, scale.to(x.dtype)) if isinstance(scale, Tensor) else x.add_(update, alpha=scale)
+def add_scaled(x: Tensor, update: Tensor, scale: Scale) -> Tensor:
+    """x + scale * update, in place where no gradients are recorded."""
+    if isinstance(scale, Tensor):
+        return add_gated(x, update, scale.to(x.dtype))
+    return x.add(update, alpha=scale) if held(x) else x.add_(update, alpha=scale)
 
 
 class ByLayer(nn.ModuleDict):
@@ -80,15 +85,23 @@ class Bridge(nn.Module):
         self.audio_to_video_conditioners = conditioners(video, audio)
         self.video_to_audio_conditioners = conditioners(audio, video)
 
-    def forward(self, layer: int, video: Tensor, audio: Tensor, given: BridgeInput) -> None:
-        """Update video [B, L, video dim] and audio [B, S, audio dim] in place, each from the other's old state."""
+    def forward(self, layer: int, video: Tensor, audio: Tensor, given: BridgeInput) -> tuple[Tensor, Tensor]:
+        """Video [B, L, video dim] and audio [B, S, audio dim], each updated from the other's old state.
+
+        In place where no gradients are recorded.
+        """
         if layer not in self.audio_to_video_conditioners:
-            return
+            return video, audio
         to_video, to_audio = self.audio_to_video_conditioners[layer], self.video_to_audio_conditioners[layer]
         kernels, turns = given.kernels, (given.video_rotation, given.audio_rotation)
         # A direction whose scale is 0 adds nothing and is not computed. The small update waits for the large one.
-        update = None if is_off(given.v2a_scale) else to_audio(audio, video, kernels, *turns[::-1])
+        update = None
+        if not is_off(given.v2a_scale):
+            update = kernels.piece(lambda x, y: to_audio(x, y, kernels, *turns[::-1]), audio, video)
         if not is_off(given.a2v_scale):
-            add_scaled_(video, to_video(video, audio, kernels, *turns), given.a2v_scale)
+            change = kernels.piece(lambda x, y: to_video(x, y, kernels, *turns), video, audio)
+            video = add_scaled(video, change, given.a2v_scale)
+            del change
         if update is not None:
-            add_scaled_(audio, update, given.v2a_scale)
+            audio = add_scaled(audio, update, given.v2a_scale)
+        return video, audio

@@ -1,6 +1,7 @@
 """Element-wise work on whole token sequences: norms, rotary embedding, GELU.
 
-Tensors of a whole token sequence are large (0.41 GiB each at 640x352x193 in bf16), so this is done in place.
+Tensors of a whole token sequence are large (0.41 GiB each at 640x352x193 in bf16), so this is done in place, but where
+gradients are recorded.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import split_heads
+from .recording import held, recorded
 from .rope import Rotation
 
 # Numbers that work done in several passes takes at a time: as float32, what a pass reads and writes (2 x 16 MiB) stays
@@ -24,8 +26,15 @@ GeluLinear = Callable[[nn.Module, Tensor], Tensor]
 
 
 def in_rows_(x: Tensor, function: Callable[[Tensor, slice], Tensor]) -> Tensor:
-    """Replace x [B, L, D] by function(rows of x, which rows they are), some rows at a time, in place."""
+    """Replace x [B, L, D] by function(rows of x, which rows they are), some rows at a time, in place.
+
+    Where gradients are recorded x stays as it is.
+    """
     step = max(1, NUMBERS // (x.shape[0] * x.shape[2]))
+    if recorded(x):
+        parts = enumerate(x.split(step, dim=1))  # whose gradient is one concatenation; slices' is a sum of whole x
+        done = [function(part, slice(i * step, i * step + step)).to(x.dtype) for i, part in parts]
+        return done[0] if len(done) == 1 else torch.cat(done, dim=1)
     if torch.compiler.is_compiling():  # which writes out each turn of the loop: a few larger ones, not 53
         step = max(step, -(-x.shape[1] // 4))
     for start in range(0, x.shape[1], step):
@@ -50,8 +59,15 @@ def gelu_(x: Tensor) -> Tensor:
 
 
 def gelu_linear(layer: nn.Module, x: Tensor) -> Tensor:
-    """A layer of the tanh-GELU of x, which is overwritten."""
-    return layer(gelu_(x))
+    """A layer of the tanh-GELU of x, which is overwritten where no gradients are recorded."""
+    return layer(F.gelu(x, approximate="tanh") if recorded(x) else gelu_(x))
+
+
+def add_gated(x: Tensor, update: Tensor, gate: Tensor | None = None) -> Tensor:
+    """x + update * gate (None: 1), in place where no gradients are recorded."""
+    if held(x):
+        return x + update if gate is None else torch.addcmul(x, update, gate)
+    return x.add_(update) if gate is None else x.addcmul_(update, gate)
 
 
 def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor, eps: float) -> Tensor:

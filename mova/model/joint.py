@@ -42,7 +42,8 @@ class KernelsByPlace(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One layer: the bridge, then a block of each tower. Called with video and audio tokens, it updates them in place.
+    """One layer: the bridge, then a block of each tower. Called with video and audio tokens, it updates them: in place
+    where no gradients are recorded.
 
     A host may call one with other inputs (dataclasses.replace).
     """
@@ -58,7 +59,7 @@ class Layer:
         block, others = self.model.blocks[self.index], self.model.audio_dit.blocks
         if self.index >= len(others):
             return run_block(block, video, self.video), audio
-        self.model.dual_tower_bridge(self.index, video, audio, self.bridge)
+        video, audio = self.model.dual_tower_bridge(self.index, video, audio, self.bridge)
         return run_block(block, video, self.video), run_block(others[self.index], audio, self.audio)
 
 
@@ -72,7 +73,7 @@ def run_layer(index: int, layer: Layer, video: Tensor, audio: Tensor) -> tuple[T
 
 
 class JointModel(Tower):
-    """One denoising expert of MOVA. For inference: token tensors are updated in place."""
+    """One denoising expert of MOVA. Token tensors are updated in place, but where gradients are recorded."""
 
     def __init__(
         self,
@@ -96,15 +97,21 @@ class JointModel(Tower):
         self.config, self.kernels = config, kernels or Kernels()
         self.last_rotations: tuple[Any, Rotations] | None = None
 
-    def embed_text(self, context: Tensor) -> Text:
-        """UMT5 features [B, tokens, text] -> what forward takes; worth keeping for a prompt used in many steps."""
+    def embed_text(self, context: Tensor, audio_context: Tensor | None = None) -> Text:
+        """UMT5 features [B, tokens, text] -> what forward takes; worth keeping for a prompt used in many steps.
+
+        audio_context: those of a text of the audio tower's own, as Prism was trained with; None: the same.
+        """
+        audio_context = context if audio_context is None else audio_context
         if self.cast_inputs:
-            context = context.to(next(self.text_embedding.parameters()).dtype)
-        return Text(self.text_embedding(context), self.audio_dit.text_embedding(context))
+            dtype = next(self.text_embedding.parameters()).dtype
+            context, audio_context = context.to(dtype), audio_context.to(dtype)
+        return Text(self.text_embedding(context), self.audio_dit.text_embedding(audio_context))
 
     def rotations(self, grid: tuple[int, ...], length: int, fps: float | Window, device: torch.device) -> Rotations:
         """The rotary embeddings for a patch grid (t, h, w) and a number of audio latents; the last are remembered."""
-        key = (grid, length, fps, device)
+        # Tables made in inference mode cannot be used where gradients are recorded.
+        key = (grid, length, fps, device, torch.is_inference_mode_enabled())
         if self.last_rotations is None or self.last_rotations[0] != key:
             bridge = self.dual_tower_bridge.config
             cross: tuple[Rotation | None, Rotation | None] = (None, None)

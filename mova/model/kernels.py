@@ -1,14 +1,22 @@
 """How a tower's work is carried out. No choice here changes what is computed, but for rounding."""
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import MovaError, first_line
 from .attention import Attention, sdpa
 from .elementwise import GeluLinear, NormAndRotate, gelu_linear, norm_and_rotate_
+
+# (a part of a layer, the token tensors it works on) -> what it returns. Training may do a part twice to save memory.
+Piece = Callable[..., Tensor]
+
+
+def at_once(part: Callable[..., Tensor], *tokens: Tensor) -> Tensor:
+    return part(*tokens)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +30,7 @@ class Kernels:
     # Blocks of rows. Of a layer whose weights are not where they are needed, or quantised, each block fetches them.
     value_blocks: int = 2
     mlp_blocks: int = 1
+    piece: Piece = at_once
 
 
 LOW_MEMORY = Kernels(value_blocks=5, mlp_blocks=2)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .attention import is_short, over_queries_, split_heads
 from .elementwise import modulated_norm
 from .kernels import Kernels
+from .recording import recorded
 from .rope import Rotation, Turn, from_wan
 
 
@@ -43,7 +44,8 @@ def patches(transformer_options: dict[str, Any] | None, name: str) -> list[Calla
 
 def over_input_(layer: nn.Module, x: Tensor, blocks: int) -> Tensor:
     """layer(x) of a long sequence x [B, L, D] written over x, so many blocks of rows at a time: no tensor beside it."""
-    if blocks == 1 or is_short(x) or layer._forward_hooks or layer._forward_pre_hooks:  # who may keep what they see
+    watched = layer._forward_hooks or layer._forward_pre_hooks  # by who may keep what they see
+    if blocks == 1 or is_short(x) or watched or recorded(x):
         return layer(x)
     for rows in x.view(1, -1, x.shape[2]).chunk(blocks, dim=1):
         rows.copy_(layer(rows))

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .recording import recorded
+
 
 def available() -> bool:
     """Whether this build of torch has oneDNN and the operator."""
@@ -20,10 +22,12 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """torch's Linear, for inference on the CPU."""
+    """torch's Linear, faster on the CPU where no gradients are recorded."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype == torch.float32 and x.is_contiguous():  # bf16 products go to oneDNN as it is
+        exact = x.dtype == torch.float32 and x.is_contiguous()  # bf16 products go to oneDNN as it is
+        # The operator has no gradient, and would say so only by leaving it out.
+        if exact and not (torch.is_grad_enabled() and recorded(x, self.weight)):
             return product(x, self.weight, self.bias)
         return F.linear(x, self.weight, self.bias)
 

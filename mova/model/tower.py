@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from .attention import is_short
 from .config import TowerConfig
-from .elementwise import modulated_norm
+from .elementwise import add_gated, modulated_norm
 from .kernels import Kernels
 from .layers import CrossAttention, SelfAttention, linear_as, patches, timestep_sinusoid
+from .recording import held
 from .rope import Turn, from_wan
 
 BLOCK_PARTS = "self_attn", "cross_attn", "ffn"
@@ -65,7 +66,7 @@ class Block(nn.Module):
         self.modulation = nn.Parameter(torch.empty(1, 6, dim, **factory))
 
     def forward(self, x: Tensor, given: BlockInput | None = None, **as_wan: Any) -> Tensor:
-        """Update the tokens x [B, L, dim] in place, and return them.
+        """Update the tokens x [B, L, dim] and return them: in place where no gradients are recorded.
 
         A pack that has replaced this method may call it as ComfyUI's Wan is called (see wan_input): x stays as it was.
         """
@@ -75,16 +76,35 @@ class Block(nn.Module):
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation.chunk(6, dim=1)
         if given.plugged is not None:
             return self.as_wan(x, given, given.plugged, (shift, scale, gate, mlp_shift, mlp_scale, mlp_gate))
-        x.addcmul_(self.self_attn(x, given.rotation, modulation=(shift, scale), kernels=given.kernels), gate)
-        x.add_(self.cross_attn(self.norm3(x), given.context, kernels=given.kernels))
-        return self.add_mlp_(x, mlp_shift, mlp_scale, mlp_gate, given.kernels)
+        x = add_gated(x, self.attended(x, given, shift, scale), gate)
+        x = add_gated(x, self.told(x, given))
+        return self.add_mlp(x, mlp_shift, mlp_scale, mlp_gate, given.kernels)
 
-    def add_mlp_(self, x: Tensor, shift: Tensor, scale: Tensor, gate: Tensor, kernels: Kernels) -> Tensor:
+    def attended(self, x: Tensor, given: BlockInput, shift: Tensor, scale: Tensor) -> Tensor:
+        """What self-attention gives, before its gate."""
+
+        def attend(x: Tensor) -> Tensor:
+            return self.self_attn(x, given.rotation, modulation=(shift, scale), kernels=given.kernels)
+
+        return given.kernels.piece(attend, x)
+
+    def told(self, x: Tensor, given: BlockInput) -> Tensor:
+        """What cross-attention to the text gives."""
+        return given.kernels.piece(lambda x: self.cross_attn(self.norm3(x), given.context, kernels=given.kernels), x)
+
+    def add_mlp(self, x: Tensor, shift: Tensor, scale: Tensor, gate: Tensor, kernels: Kernels) -> Tensor:
         """The MLP's part of forward. Each norm is dropped before the GELU, which is done in place."""
-        for rows in x.chunk(1 if is_short(x) else kernels.mlp_blocks, dim=1):
+
+        def mlp(rows: Tensor) -> Tensor:
             hidden = self.ffn[0](modulated_norm(rows, shift, scale, self.eps))
-            rows.addcmul_(kernels.gelu_linear(self.ffn[2], hidden), gate)
-            del hidden
+            return kernels.gelu_linear(self.ffn[2], hidden)
+
+        blocks = x.chunk(1 if is_short(x) else kernels.mlp_blocks, dim=1)
+        if held(x):
+            made = [kernels.piece(mlp, rows) for rows in blocks]
+            return add_gated(x, made[0] if len(made) == 1 else torch.cat(made, dim=1), gate)
+        for rows in blocks:
+            add_gated(rows, mlp(rows), gate)
         return x
 
     def as_wan(self, x: Tensor, given: BlockInput, plugged: Plugged, modulation: tuple[Tensor, ...]) -> Tensor:
@@ -94,18 +114,18 @@ class Block(nn.Module):
         if "self_attn" in plugged.parts:
             out = self.self_attn(modulated_norm(x, shift, scale, self.eps), plugged.freqs, **options)
         else:
-            out = self.self_attn(x, given.rotation, modulation=(shift, scale), kernels=given.kernels)
-        x.addcmul_(out, gate)
+            out = self.attended(x, given, shift, scale)
+        x = add_gated(x, out, gate)
         del out
         if "cross_attn" in plugged.parts:
-            x.add_(self.cross_attn(self.norm3(x), given.context, context_img_len=None, **options))
+            x = add_gated(x, self.cross_attn(self.norm3(x), given.context, context_img_len=None, **options))
         else:
-            x.add_(self.cross_attn(self.norm3(x), given.context, kernels=given.kernels))
+            x = add_gated(x, self.told(x, given))
         for patch in patches(plugged.transformer_options, "attn2_patch"):
             x = patch({"x": x.clone(), **options}).clone()  # others may keep what they get and give
         if "ffn" in plugged.parts:
-            return x.addcmul_(self.ffn(modulated_norm(x, mlp_shift, mlp_scale, self.eps)), mlp_gate)
-        return self.add_mlp_(x, mlp_shift, mlp_scale, mlp_gate, given.kernels)
+            return add_gated(x, self.ffn(modulated_norm(x, mlp_shift, mlp_scale, self.eps)), mlp_gate)
+        return self.add_mlp(x, mlp_shift, mlp_scale, mlp_gate, given.kernels)
 
     def wan_input(
         self,

@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from .elementwise import NormAndRotate, norm_and_rotate_
+from .recording import recorded
 from .rope import Rotation
 
 # norm -> a context in which its weight is there, for tokens like x; a host fetches it from where it keeps weights.
@@ -91,7 +92,7 @@ def in_one_pass(weight_of: WeightOf = own_weight) -> NormAndRotate:
     """What elementwise.norm_and_rotate_ does, read once and written once."""
 
     def fused(x: Tensor, norm: nn.Module, heads: int, rotation: Rotation | None) -> Tensor:
-        if torch.compiler.is_compiling() or not x.is_contiguous():  # the compiler makes one pass of it itself
+        if torch.compiler.is_compiling() or recorded(x) or not x.is_contiguous():  # the compiler makes one pass itself
             return norm_and_rotate_(x, norm, heads, rotation)
         table, halves, repeats = None, False, 1
         if rotation is not None:

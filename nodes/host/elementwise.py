@@ -14,13 +14,15 @@ from ...mova.errors import MovaError
 from ...mova.model.attention import split_heads
 from ...mova.model.elementwise import NormAndRotate, gelu_linear, in_rows_, norm_and_rotate_
 from ...mova.model.kernels import choose_norms
+from ...mova.model.recording import recorded
 from ...mova.model.rope import Rotation
 from .replaced import is_replaced
 
 
 def kitchen_norm_and_rotate_(x: Tensor, norm: nn.Module, heads: int, rotation: Rotation | None) -> Tensor:
     """elementwise.norm_and_rotate_, turned in one pass by comfy_kitchen, as the host's Wan is."""
-    if rotation is None or torch.compiler.is_compiling():  # the compiler makes one pass of it itself
+    # The compiler makes one pass of it itself, and the kernels have no gradients.
+    if rotation is None or torch.compiler.is_compiling() or recorded(x):
         return norm_and_rotate_(x, norm, heads, rotation)
     kitchen, turn = comfy.quant_ops.ck, rotation
     apply = kitchen.apply_rope_split_half1 if turn.halves else kitchen.apply_rope1

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...mova.model.elementwise import gelu_linear
 from ...mova.model.joint import KernelsByPlace
-from ...mova.model.kernels import LOW_MEMORY, Kernels
+from ...mova.model.kernels import LOW_MEMORY, Kernels, at_once
 from .elementwise import NORMS, host_gelu_linear
 
 ATTENTION_PATCHES = "attn1_patch", "attn2_patch"
@@ -48,7 +48,7 @@ def kernels_of(transformer_options: dict[str, Any] | None) -> Kernels:
     kernels = LOW_MEMORY if chosen.low_memory else Kernels()
     # Named here also where they are the defaults, which torch.compile does not find again.
     norms, linear = NORMS[chosen.elementwise], gelu_linear if chosen.elementwise == "torch" else host_gelu_linear
-    return replace(kernels, attention=HostAttention(given), norm_and_rotate_=norms, gelu_linear=linear)
+    return replace(kernels, attention=HostAttention(given), norm_and_rotate_=norms, gelu_linear=linear, piece=at_once)
 
 
 def kernels_by_place(transformer_options: dict[str, Any]) -> KernelsByPlace:

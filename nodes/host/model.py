@@ -78,9 +78,11 @@ class HostModel(JointModel):
         condition: Tensor,
         frame_rate: float = 24.0,
         settings: Settings | None = None,
+        audio_context: Tensor | None = None,
         **named: float,
     ) -> list[Tensor]:
-        """condition [B, 20, T, H, W]: mask and image latents. Settings may be named, too.
+        """condition [B, 20, T, H, W]: mask and image latents; audio_context: text features of the audio tower's own.
+        Settings may be named, too.
 
         clip_fea and time_dim_concat are of the host's Wan, and of no use here.
         """
@@ -101,7 +103,7 @@ class HostModel(JointModel):
             audio,
             timestep,
             audio_timestep,
-            context,
+            context if audio_context is None else self.embed_text(context, audio_context),
             frame_rate,
             a2v_scale,
             v2a_scale,

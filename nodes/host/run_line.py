@@ -10,7 +10,7 @@ from typing import Any
 import comfy.model_management
 from torch import Tensor
 
-from ...mova.sampling.guidance import Guidance
+from ...mova.sampling.guidance_plan import GuidancePlan
 from . import notice
 from .step_by_step import EULER
 
@@ -35,8 +35,8 @@ class RunLine:
     """The line on the node; it is told of each step that is done. `sampler`: others than Euler may evaluate the model
     several times in a step."""
 
-    def __init__(self, steps: int, guidance: Guidance, sampler: Any, memory: str, done: int = 0) -> None:
-        count = (steps - done) * len(guidance.needed())
+    def __init__(self, steps: int, plan: GuidancePlan, sampler: Any, memory: str, done: int = 0) -> None:
+        count = plan.evaluations(steps, done)
         least = "" if getattr(sampler, "sampler_function", None) is EULER else "at least "
         self.steps = steps
         self.size = f"{least}{count} evaluation{'s' * (count != 1)}; {memory}"
