@@ -31,6 +31,7 @@ class Request:
     """What to generate. Shifts and boundary: None takes the checkpoint's."""
 
     prompt: str
+    typed_prompt: str | None = None  # what the user wrote, if a language model has made the prompt of it
     negative_prompt: str = text.NEGATIVE_PROMPT
     audio_prompt: str | None = None  # the audio tower's own; None: the prompt
     image: Image.Image | None = None
@@ -77,8 +78,9 @@ def settings_of(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> d
     """All that is needed to make the same clip again, for its metadata."""
     kept = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
     kept |= {name: kept[name] is not None for name in ("image", "end_image")}
-    if request.audio_prompt is None:  # as clips and kept runs of before there was one
-        del kept["audio_prompt"]
+    for name in ("audio_prompt", "typed_prompt"):
+        if kept[name] is None:  # as clips and kept runs of before there was one
+            del kept[name]
     kept["loras"] = [str(lora) for lora in request.loras]
     kept |= {name: checkpoint.schedule.shift for name in ("video_shift", "audio_shift") if kept[name] is None}
     kept["boundary"] = checkpoint.boundary if request.boundary is None else request.boundary
