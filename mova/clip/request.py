@@ -16,12 +16,15 @@ from ..errors import MovaError
 from ..lora.plan import LoraChoice
 from ..model import text
 from ..model.presets import DEFAULT
+from ..sampling.audio_steps import check_audio_steps
 from ..sampling.conditioning import check_fps, check_size
 from ..sampling.guidance import Guidance
 from ..sampling.guidance_plan import GuidancePlan, Spans
 from ..sampling.schedule import is_boundary, sigmas
+from ..shorten import short
 from .runtime import Runtime
 
+AUDIO_MEMORY = ("exact", "fp8")  # how what the audio's own steps attend to is kept
 # Of the settings, how a run is carried out: another one goes on with it just as well, but for rounding.
 HOW = ("mova", "torch", "device", "attention", "tiled_vae", "elementwise", "low_memory")
 
@@ -48,6 +51,8 @@ class Request:
     audio_shift: float | None = None
     boundary: float | None = None
     seed: int = 42
+    audio_steps: int = 1  # of the audio in each step of the video
+    audio_memory: str = AUDIO_MEMORY[0]  # how what these attend to is kept
     loras: tuple[LoraChoice, ...] = ()
 
     @property
@@ -64,6 +69,9 @@ class Request:
         check_fps(self.fps)
         for shift in (self.video_shift, self.audio_shift):
             sigmas(self.steps, DEFAULT.shift if shift is None else shift)
+        check_audio_steps(self.audio_steps)
+        if self.audio_memory not in AUDIO_MEMORY:
+            raise MovaError(f"There is no audio memory {short(self.audio_memory)}; choose {' or '.join(AUDIO_MEMORY)}.")
         if self.boundary is not None and not is_boundary(self.boundary):
             raise MovaError(f"The boundary is {self.boundary}; it must be from 0 to 1, as {DEFAULT.boundary}.")
         if not 0 <= self.seed < 2**64:
@@ -78,8 +86,9 @@ def settings_of(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> d
     """All that is needed to make the same clip again, for its metadata."""
     kept = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
     kept |= {name: kept[name] is not None for name in ("image", "end_image")}
-    for name in ("audio_prompt", "typed_prompt"):
-        if kept[name] is None:  # as clips and kept runs of before there was one
+    optional = {"audio_prompt": None, "typed_prompt": None, "audio_steps": 1, "audio_memory": AUDIO_MEMORY[0]}
+    for name, usual in optional.items():
+        if kept[name] == usual:  # as in clips and kept runs of before there was such a setting
             del kept[name]
     kept["loras"] = [str(lora) for lora in request.loras]
     kept |= {name: checkpoint.schedule.shift for name in ("video_shift", "audio_shift") if kept[name] is None}

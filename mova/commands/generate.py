@@ -32,6 +32,9 @@ def add_to(commands: Any) -> None:
     add("--frames", type=whole, default=DEFAULT.frames, help="4k + 1")
     add("--fps", type=float, default=DEFAULT.fps, help="frames a second")
     add("--steps", type=whole, default=DEFAULT.steps, help="of denoising")
+    add("--audio-steps", type=whole, default=1, help="of the audio in each step, for runs of few steps")
+    kept = "how what these attend to is kept; fp8: in half the memory"
+    add("--audio-memory", choices=("exact", "fp8"), default="exact", help=kept)
     add("--guidance", type=float, default=DEFAULT.guidance, help="of the text, on both modalities")
     add("--audio-guidance", type=float, help="of the text on the audio, if it should differ")
     add("--bridge-guidance", type=float, default=1.0, help="more ties the sound closer to the picture; 1 is off")
@@ -194,6 +197,8 @@ def request_from(options: argparse.Namespace) -> Any:
         "fps",
         "steps",
         "seed",
+        "audio_steps",
+        "audio_memory",
     )
     values = {
         name: getattr(options, name) for name in (*same, "video_shift", "audio_shift", "boundary") if name in options

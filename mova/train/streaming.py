@@ -94,8 +94,12 @@ class Ring:
             layer.brought = {}
         self.here.discard(index)
 
-    def close(self) -> None:
+    def clear(self) -> None:
         """Leave nothing on the device, for another expert to come."""
         for index in list(self.here | set(self.coming)):
             self.drop(index)
+        self.last = -1
+
+    def close(self) -> None:
+        self.clear()
         self.worker.shutdown()

@@ -1,0 +1,178 @@
+"""Prepared clips and captions on disk: latents and features, each in a file that is named by what it was made of."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checkpoint.tensor_file import write_tensors
+from ..checkpoint.weights import Weights, open_file, read_json
+from ..errors import MovaError
+from ..files import whole_file
+from ..model.text import TOKENS
+
+INDEX = "clips.json"
+FORMAT = "mova-training-cache"
+VERSION = 1
+END = 1 << 20  # bytes at either end of a weights file by which it is known again
+
+
+def key_of(*parts: object) -> str:
+    """A name for what is made of these."""
+    return hashlib.sha256(json.dumps([VERSION, *parts], default=str).encode()).hexdigest()[:32]
+
+
+def content_key(path: Path) -> str:
+    """By what is in a file, wherever it lies."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else digest(file)
+
+
+def digest(file: Any) -> str:
+    """As hashlib.file_digest, which Python 3.10 lacks."""
+    whole = hashlib.sha256()
+    while piece := file.read(END):
+        whole.update(piece)
+    return whole.hexdigest()
+
+
+def weights_key(weights: Weights) -> str:
+    """By the beginning, the end and the size of each file: reading all of it would take a minute."""
+    whole = hashlib.sha256()
+    for path in sorted(weights.paths()):
+        size = path.stat().st_size
+        whole.update(str(size).encode())
+        with open(path, "rb") as file:
+            whole.update(file.read(END))
+            file.seek(max(0, size - END))
+            whole.update(file.read(END))
+    return whole.hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the index: a clip and its caption."""
+
+    name: str
+    caption: str
+    clip: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """A clip to train on. video [1, 16, T, h, w] normalised latents, condition [1, 20, T, h, w], audio [1, 128, L]."""
+
+    video: Tensor
+    audio: Tensor
+    condition: Tensor
+    fps: float
+    sound: bool  # else audio is of silence, and not trained
+
+
+class Cache:
+    """A folder of prepared clips."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def clip_path(self, key: str) -> Path:
+        return self.folder / "clips" / f"{key}.safetensors"
+
+    def text_path(self, key: str) -> Path:
+        return self.folder / "texts" / f"{key}.safetensors"
+
+    def has(self, path: Path) -> bool:
+        """Whether a whole file is there; one that is damaged is to be made again."""
+        if not path.is_file():
+            return False
+        try:
+            open_file(path)
+        except MovaError:
+            return False
+        return True
+
+    def write(self, path: Path, tensors: Mapping[str, Tensor], told: Mapping[str, str]) -> None:
+        make_folder(path.parent)
+        write_tensors(path, {name: value.contiguous().cpu() for name, value in tensors.items()}, told)
+
+    def write_text(self, key: str, features: Tensor) -> None:
+        """features [1, 512, width] of a caption; the zeros behind it are left out."""
+        used = features[0].abs().amax(dim=1).nonzero()
+        count = int(used.max()) + 1 if len(used) else 1
+        self.write(self.text_path(key), {"features": features[0, :count]}, {"format": "pt"})
+
+    def text(self, key: str) -> Tensor:
+        """Features of a caption, [1, 512, width]."""
+        features = read(self.text_path(key))["features"]
+        return torch.nn.functional.pad(features, (0, 0, 0, TOKENS - len(features)))[None]
+
+    def item(self, key: str) -> Item:
+        path = self.clip_path(key)
+        found, told = read(path), open_file(path).metadata
+        video, audio, condition = (found[name][None].float() for name in ("video", "audio", "condition"))
+        return Item(video, audio, condition, float(told["fps"]), told["sound"] == "yes")
+
+    def told(self, key: str) -> dict[str, str]:
+        """frames, width, height, fps and whether there is sound, as texts."""
+        return open_file(self.clip_path(key)).metadata
+
+    def write_index(self, entries: Iterable[Entry], nothing: str, checkpoint: Path, skipped: Mapping[str, str]) -> None:
+        """nothing: the key of the features of no caption."""
+        told = {
+            "format": FORMAT,
+            "version": VERSION,
+            "checkpoint": str(checkpoint.absolute()),
+            "nothing": nothing,
+            "clips": [vars(entry) for entry in entries],
+            "skipped": dict(skipped),
+        }
+        with whole_file(self.folder / INDEX) as temporary:
+            temporary.write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+    def index(self) -> tuple[list[Entry], str, Path]:
+        """The clips, the key of no caption's features, and the checkpoint that all is made with.
+
+        Raises MovaError if this is no prepared folder, or a file that it names is not there.
+        """
+        path = self.folder / INDEX
+        if not path.is_file():
+            raise MovaError(
+                f"{self.folder} holds no prepared clips ({INDEX} is not there); make it with: train prepare DATA "
+                f"--checkpoint FOLDER --out {self.folder}"
+            )
+        told = read_json(path)
+        try:
+            if told["format"] != FORMAT or told["version"] != VERSION:
+                raise KeyError("version")
+            entries = [Entry(**{name: str(clip[name]) for name in Entry.__annotations__}) for clip in told["clips"]]
+            nothing, checkpoint = str(told["nothing"]), Path(told["checkpoint"])
+        except (KeyError, TypeError) as error:
+            raise MovaError(f"{path} is not what this version writes; prepare the clips again.") from error
+        wanted = {self.clip_path(entry.clip): entry.name for entry in entries}
+        wanted |= {self.text_path(entry.text): f"the caption of {entry.name}" for entry in entries}
+        wanted[self.text_path(nothing)] = "the empty caption"
+        for file, name in wanted.items():
+            if not self.has(file):
+                raise MovaError(f"{self.folder} lacks {name} ({file.name}), or it is damaged; prepare the clips again.")
+        if not entries:
+            raise MovaError(f"{self.folder} holds no clip to train on; prepare some.")
+        return entries, nothing, checkpoint
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    weights = open_file(path)
+    return {name: tensor.clone() for name, tensor in weights.read(weights.tensors)}
+
+
+def make_folder(folder: Path) -> None:
+    """Raises MovaError if there is none and none can be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MovaError(f"The folder {folder} cannot be made ({error.strerror}); name another one.") from error
