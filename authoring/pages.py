@@ -34,6 +34,7 @@ def image_to_video(page: Page) -> None:
     models = load_models(page)
     image, size, texts = picture_and_prompt(page, models)
     page.group("3  Make it", SIZE)
+    page.space(360)
     conditioned = condition(page, texts, models.vae, size, start_image=image)
     page.beside(SAMPLER)
     clip(page, sample(page, models, conditioned), models, size.fps)
@@ -56,6 +57,7 @@ def text_to_video(page: Page) -> None:
         "howls, and a foghorn sounds twice.",
     )
     page.group("3  Make it", SIZE)
+    page.space(200)
     conditioned = condition(page, texts, models.vae, size)
     page.beside(SAMPLER)
     clip(page, sample(page, models, conditioned), models, size.fps)
@@ -116,16 +118,18 @@ def lora(page: Page) -> None:
         "with only **model_high** connected, the other with only **model_low**.",
     )
     models = load_models(page)
-    image, size, texts = picture_and_prompt(page, models)
-    page.group("3  LoRA, and make it", SIZE)
+    image, size, texts = picture_and_prompt(page, models, SECOND - 35)
+    page.group("3  LoRA, and make it", SIZE + 35)  # for the name of the file
     experts = {"model_high": models.high, "model_low": models.low}
     high, low, _ = page.add("MOVALoraLoader", **experts, lora_name="your_lora.safetensors")
+    page.space(130)
     conditioned = condition(page, texts, models.vae, size, start_image=image)
     page.beside(SAMPLER)
     clip(page, sample(page, models._replace(high=high, low=low), conditioned), models, size.fps)
 
 
 def advanced(page: Page) -> None:
+    page.gap = 17  # it has six columns
     start(
         page,
         "**ComfyUI's own sampling nodes**, one for each expert, so that sampler, noise levels and guidance can "
@@ -136,9 +140,9 @@ def advanced(page: Page) -> None:
     models = load_models(page)
     image, size, texts = picture_and_prompt(page, models, NARROW)
     page.group("3  Noise levels", NARROW)
-    conditioned = condition(page, texts, models.vae, size, start_image=image)
     (sigmas,) = page.add("MOVAScheduler", steps=DRAFT.steps, shift=5.0)
     levels = page.add("SplitSigmas", "Steps of the high one", sigmas=sigmas, step=8)
+    conditioned = condition(page, texts, models.vae, size, start_image=image)
 
     def denoise(expert: Output, sampler: Output, noise: Output, sigmas: Output, latent: Output) -> Output:
         texts = {"positive": conditioned[0], "negative": conditioned[1]}

@@ -36,8 +36,8 @@ GREETING = (
     "A crayon drawing comes alive: the girl in the pink dress waves with both hands and says cheerfully: "
     '"Hello! What a day!" Birds sing, a light wind blows.'
 )
-FIRST, SECOND, SIZE, SAMPLER, LAST = 460, 291, 281, 301, 271  # widths of the columns
-NARROW = 220  # where there are six
+FIRST, SECOND, SIZE, SAMPLER, LAST = 460, 291, 245, 301, 271  # widths of the columns
+NARROW = 225  # where there are six
 
 
 class Models(NamedTuple):
