@@ -78,6 +78,7 @@ class MOVAEnhancePrompt(io.ComfyNode):
                     default=1024,
                     min=16,
                     max=8192,
+                    advanced=True,
                     tooltip="Tokens the model may write, thoughts included.",
                 ),
                 io.Float.Input(
@@ -86,6 +87,7 @@ class MOVAEnhancePrompt(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.05,
+                    advanced=True,
                     tooltip="How freely it words; 0 takes the likeliest word always.",
                 ),
                 io.Combo.Input(

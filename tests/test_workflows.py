@@ -13,7 +13,7 @@ from authoring.pages import WORKFLOWS
 from authoring.steps import HUB
 from authoring.times import CARDS as GRAPHICS_CARDS
 from authoring.times import DRAFT, PLANS, minutes
-from authoring.to_api import NOTES, to_api, unfolded
+from authoring.to_api import BYPASSED, NOTES, source, to_api, unfolded
 from authoring.zh import ENGLISH
 
 ROOT = Path(__file__).parents[1]
@@ -21,8 +21,9 @@ ALL = [*WORKFLOWS, *ENGLISH]  # in English, in Chinese
 NODE_ID = re.compile(r'node_id="(\w+)"')
 MINE = {name for file in (ROOT / "nodes").glob("*.py") for name in NODE_ID.findall(file.read_text(encoding="utf-8"))}
 CORE = """
-    CLIPLoader DisableNoise KSamplerSelect LoadAudio LoadImage LoadVideo PrimitiveFloat
-    RandomNoise SamplerCustomAdvanced SaveVideo SplitSigmas VAEDecode VAEDecodeTiled VAEEncode VAELoader
+    CLIPLoader CLIPTextEncode ConditioningZeroOut DisableNoise EmptySD3LatentImage KSampler KSamplerSelect LoadAudio
+    LoadImage LoadVideo ModelSamplingAuraFlow PrimitiveFloat PrimitiveStringMultiline RandomNoise SamplerCustomAdvanced
+    SaveVideo SplitSigmas UNETLoader VAEDecode VAEDecodeTiled VAEEncode VAELoader
 """
 # Values that only the canvas has: upload buttons and players by node, the seed's control by widget.
 ONLY_ON_CANVAS = {"LoadImage": 1, "LoadVideo": 1, "LoadAudio": 2, "seed": 1, "noise_seed": 1}
@@ -172,11 +173,15 @@ def test_chinese_pages_are_the_english_ones_but_for_words(name):
 
 
 def test_what_can_be_downloaded_says_so_to_the_missing_model_dialog(canvas):
-    loaders = [node for node in canvas["nodes"] if node["type"] in ("CLIPLoader", "VAELoader")]
-    assert len(loaders) == 2
+    folders = {"CLIPLoader": "text_encoders", "VAELoader": "vae", "UNETLoader": "diffusion_models"}
+    all_of_them = [node for node in unfolded(canvas)[0].values() if node["type"] in folders]
+    loaders = [node for node in all_of_them if not node["mode"]]
+    paints = any(node["type"] == "UNETLoader" for node in loaders)
+    assert len(loaders) == (5 if paints else 2)
+    assert not any("models" in node["properties"] for node in all_of_them if node["mode"])  # nobody needs to have it
     for node in loaders:
         (model,) = node["properties"]["models"]
-        assert model["name"] == node["widgets_values"][0] and model["directory"] in ("text_encoders", "vae")
+        assert model["name"] == node["widgets_values"][0] and model["directory"] == folders[node["type"]]
         assert model["url"].startswith(f"{HUB}/Comfy-Org/") and model["url"].endswith("/" + model["name"])
 
 
@@ -272,3 +277,28 @@ def test_too_few_values_and_unknown_nodes_are_told():
         convert(node(1, "Load", values=["b.png"]), links=[])
     with pytest.raises(ValueError, match="Blend, which this ComfyUI does not know"):
         convert(node(1, "Blend"), links=[])
+
+
+ENHANCED = ["mova_1_image_to_video_with_sound", "mova_2_text_to_video_with_sound"]
+
+
+@pytest.mark.parametrize("name", [*ENHANCED, *(chinese for chinese, english in ENGLISH.items() if english in ENHANCED)])
+def test_what_makes_more_of_a_prompt_is_bypassed_and_the_prompt_passes_through(name):
+    canvas = read(name)
+    nodes, links = unfolded(canvas)
+    bypassed = {node["type"] for node in nodes.values() if node["mode"] == BYPASSED}
+    assert bypassed == {"CLIPLoader", "MOVAEnhancePrompt"}
+    (encoder,) = (node for node in nodes.values() if node["type"] == "MOVATextEncode")
+    link = next(slot["link"] for slot in encoder["inputs"] if slot["name"] == "prompt")
+    assert nodes[links[link][1]]["type"] == "MOVAEnhancePrompt"
+    assert nodes[int(source(link, nodes, links)[0])]["type"] == "PrimitiveStringMultiline"
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if any(ENGLISH.get(name, name) == one for one in ENHANCED)])
+def test_the_note_names_the_file_of_the_language_model_and_where_to_get_it(name):
+    canvas = read(name)
+    (loader,) = (node for node in canvas["nodes"] if node["type"] == "CLIPLoader" and node["mode"] == BYPASSED)
+    (text,) = canvas["nodes"][0]["widgets_values"]
+    file = loader["widgets_values"][0]
+    assert re.search(rf"\[{file.removesuffix('.safetensors')}\]\({HUB}/Comfy-Org/[^)]*/{re.escape(file)}\)", text)
+    assert "models/text_encoders" in text and "Ctrl B" in text
