@@ -1,4 +1,4 @@
-"""Command line: python -m mova generate | convert | download | info | tiny | train."""
+"""Command line: python -m mova generate | enhance | convert | download | info | tiny | train."""
 
 import _thread
 import argparse
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .arguments import Command, Parser, typed
-from .commands import generate, model_files, small, train
+from .commands import enhance, generate, model_files, small, train
 from .errors import MovaError, first_line, install_command, memory_is_full
 from .files import reason
 from .shorten import short
@@ -69,7 +69,7 @@ def fault_of_the_machine(error: Exception) -> str:
 def parser() -> argparse.ArgumentParser:
     root = Parser(prog=typed(), description="MOVA: video and sound together.")
     commands = root.add_subparsers(dest="command", required=True, parser_class=Command)
-    for command in (generate, model_files, train, small):
+    for command in (generate, enhance, model_files, train, small):
         command.add_to(commands)
     return root
 

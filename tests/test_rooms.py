@@ -17,7 +17,7 @@ FLOORS = [
     {"model"},
     {"checkpoint"},
     {"lora"},
-    {"convert", "clip"},
+    {"convert", "clip", "enhance"},
     {"train"},
     {"download", "tools"},
     {"arguments", "progress"},

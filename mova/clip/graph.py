@@ -33,6 +33,9 @@ def graph_of(settings: Mapping[str, Any], image: str | None, end_image: str | No
     graph = renumbered(json.loads(path.read_text(encoding="utf-8")))
     size = of_kind(graph, "MOVASize")
     del graph[size]  # its values stand where it was linked to
+    text = graph[of_kind(graph, "MOVATextEncode")]["inputs"]["prompt"]
+    if isinstance(text, list):  # likewise
+        del graph[text[0]]
     fill(graph, "MOVATextEncode", {name: settings[name] for name in ("prompt", "negative_prompt")})
     shape = {"width": "width", "height": "height", "length": "frames", "fps": "fps"}
     given = {name: settings[setting] for name, setting in shape.items()}

@@ -34,6 +34,7 @@ class Request:
     """What to generate. Shifts and boundary: None takes the checkpoint's."""
 
     prompt: str
+    typed_prompt: str | None = None  # what the user wrote, if a language model has made the prompt of it
     negative_prompt: str = text.NEGATIVE_PROMPT
     audio_prompt: str | None = None  # the audio tower's own; None: the prompt
     image: Image.Image | None = None
@@ -85,7 +86,8 @@ def settings_of(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> d
     """All that is needed to make the same clip again, for its metadata."""
     kept = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
     kept |= {name: kept[name] is not None for name in ("image", "end_image")}
-    for name, usual in (("audio_prompt", None), ("audio_steps", 1), ("audio_memory", AUDIO_MEMORY[0])):
+    optional = {"audio_prompt": None, "typed_prompt": None, "audio_steps": 1, "audio_memory": AUDIO_MEMORY[0]}
+    for name, usual in optional.items():
         if kept[name] == usual:  # as in clips and kept runs of before there was such a setting
             del kept[name]
     kept["loras"] = [str(lora) for lora in request.loras]

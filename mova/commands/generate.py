@@ -9,6 +9,7 @@ from ..errors import MovaError
 from ..files import alone
 from ..model.presets import DEFAULT, nearest_prism
 from ..progress import StepBar, quiet_libraries, tell
+from .enhance import add_writer_options, wanted, write
 
 
 def add_to(commands: Any) -> None:
@@ -60,6 +61,7 @@ def add_to(commands: Any) -> None:
     add("--low-memory", action="store_true", help="a tenth less at the peak; some weights are read several times")
     add("--resume", action="store_true", help="go on with a run that was stopped: what is kept of it lies beside --out")
     add("--tiled-vae", action="store_true", help="encode and decode the video in tiles: less memory, slower")
+    add_writer_options(generate.add_argument_group("a language model that makes more of the prompt first").add_argument)
 
 
 def run_generate(options: argparse.Namespace) -> None:
@@ -78,6 +80,7 @@ def run_generate(options: argparse.Namespace) -> None:
     media.check_output(options.out)
     if options.contact_sheet:
         media.check_output(options.contact_sheet, ".png")
+    enhancing = wanted(options)
     request = request_from(options)
     request.check()
     for picture, what in ((request.image, "first"), (request.end_image, "last")):
@@ -103,6 +106,10 @@ def run_generate(options: argparse.Namespace) -> None:
         if options.prism:
             checkpoint = over(open_prism(options.prism), checkpoint)
         place = options.out.with_suffix(".unfinished.safetensors")
+        if enhancing:
+            progress.part("language model")
+            request = enhanced(options, request, checkpoint, where, place)
+            progress.tell(request.prompt)
         keeper = Keeper(place, identity(checkpoint, request, where), options.steps, progress.tell)
         done = kept_run(keeper, options.resume)
         settings = settings_of(checkpoint, request, where)
@@ -121,6 +128,37 @@ def run_generate(options: argparse.Namespace) -> None:
     if options.contact_sheet:
         write_contact_sheet(options.contact_sheet, result.frames, result.waveform, result.sample_rate)
         print(options.contact_sheet)
+
+
+def enhanced(options: argparse.Namespace, request: Any, checkpoint: Any, where: Any, place: Path) -> Any:
+    """The request with the prompt that a language model makes of it; of a run that goes on, the one it began with."""
+    import dataclasses
+
+    from ..clip.rescue import read_run
+    from ..enhance.task import CLIP, PRISM
+    from ..model import text
+
+    typed = request.prompt
+    if options.resume and place.exists():
+        said = read_run(place).said
+        if said.get("typed_prompt") == typed and isinstance(said.get("prompt"), str):
+            sound = said.get("audio_prompt")
+            sound = sound if isinstance(sound, str) else None
+            return dataclasses.replace(request, prompt=said["prompt"], typed_prompt=typed, audio_prompt=sound)
+    tokenizer = text.load_tokenizer(checkpoint.root / "tokenizer")
+    made = write(
+        options,
+        typed,
+        {"first": request.image, "last": request.end_image},
+        PRISM if options.prism else CLIP,
+        where.device,
+        where.dtype,
+        lambda prompt: text.token_count(tokenizer, prompt),
+    )
+    sound = request.audio_prompt
+    if options.prism and sound is None and made.sound:
+        sound = made.sound
+    return dataclasses.replace(request, prompt=made.prompt, typed_prompt=typed, audio_prompt=sound)
 
 
 def kept_run(keeper: Any, resume: bool) -> Any:

@@ -113,6 +113,10 @@ class Graph:
             **{**defaults, **settings},
         )
 
+    def enhanced(self, clip: list, prompt: str = "a fox in the snow", **settings: Any) -> str:
+        defaults = {"style": "as described", "language": "English", "seed": 0, "max_length": 100, "temperature": 0.7}
+        return self.add("MOVAEnhancePrompt", clip=clip, prompt=prompt, **{**defaults, **settings})
+
     def save(self, latent: list, name: str = "out.safetensors") -> str:
         return self.add("ProbeSave", latent=latent, name=name)
 
