@@ -27,10 +27,10 @@ from mova.model.joint import JointModel
 from mova.tools.info import describe
 from mova.train import loop, velocity_losses
 from mova.train.cache import Cache
-from mova.train.draws import draw, noises
+from mova.train.draws import noises
 from mova.train.loop import begin_run, state_path, validation_loss
 from mova.train.output import read_state, write_split
-from mova.train.settings import RECIPES, Settings, settings_from
+from mova.train.settings import settings_from
 
 CPU = torch.device("cpu")
 TRAIN = ["--device", "cpu", "--dtype", "fp32", "--base", "bf16", "--checkpoints", "layers"]
@@ -77,15 +77,13 @@ def test_a_lora_overfits_two_clips(place):
     """The loss at fixed timesteps falls below a tenth."""
     out = place / "fits.safetensors"
     chosen = ["--experts", "high", "--targets", "attention+mlp", "--rank", "128", "--alpha", "128", "--lr", "4e-3"]
-    more = ["--steps", "60", "--warmup", "5", "--validate-every", "60", "--checkpoints", "none"]
+    more = ["--steps", "75", "--warmup", "5", "--validate-every", "75", "--checkpoints", "none"]
     assert main(["train", str(place / "large"), "--out", str(out), *TRAIN, *chosen, *more]) == 0
     after = float(list(csv.DictReader(out.with_suffix(".csv").open()))[-1]["validation"])
     settings = settings_from("ours", {"experts": "high", "base": "bf16", "dtype": "fp32", "checkpoints": "none"})
     checkpoint = open_checkpoint(place / "release", ("video_dit", *JOINT))
     run = begin_run(checkpoint, Cache(place / "large"), settings, place / "none.safetensors", CPU)
-    before = validation_loss(run)
-    print(before, after)
-    assert after < before / 10
+    assert after < validation_loss(run) / 10
     with Image.open(out.with_suffix(".png")) as plot:
         assert len(plot.getcolors(10**6)) > 5
     check_loaded(place, out, checkpoint)
@@ -243,66 +241,6 @@ def test_the_sound_of_a_clip_that_has_none_is_not_trained(place, monkeypatch):
     rows = list(csv.DictReader(out.with_suffix(".csv").open()))
     assert all(row["audio_loss"] == "" and float(row["grad_norm"]) < 100 for row in rows)
     assert float(rows[-1]["validation"]) < 100
-
-
-def test_chance_follows_from_the_seed_and_the_step():
-    settings = Settings(caption_dropout=0.25, accumulation=2)
-    draws = [draw(settings, 5, 0.358, step, part) for step in range(400) for part in range(2)]
-    assert draws == [draw(settings, 5, 0.358, step, part) for step in range(400) for part in range(2)]
-    for start in range(0, 800, 5):
-        assert sorted(chosen.clip for chosen in draws[start : start + 5]) == list(range(5))
-    assert 0.2 < sum(chosen.without_caption for chosen in draws) / 800 < 0.3
-    high = [chosen.timestep for number, chosen in enumerate(draws) if number // 2 % 2 == 0]
-    low = [chosen.timestep for number, chosen in enumerate(draws) if number // 2 % 2 == 1]
-    assert min(high) >= 900 > max(low) and min(low) < 100 and max(high) > 990
-    assert len({chosen.noise_seed for chosen in draws}) == 800
-    assert draws[0] != draw(Settings(seed=1, accumulation=2), 5, 0.358, 0, 0)
-
-
-def test_the_published_recipe_is_the_published_one():
-    found = settings_from("published", {})
-    assert (found.rank, found.alpha, found.lr, found.weight_decay, found.clip) == (16, 16, 1e-4, 0.01, 1.0)
-    assert (found.accumulation, found.warmup_steps, found.steps, found.experts) == (4, 500, 50_000, "both")
-    assert [found.expert_of(step) for step in range(3)] == ["video_dit", "video_dit_2", "video_dit"]
-    assert settings_from("published", {"rank": 32}).rank == 32
-    low = settings_from("published-low-resource", {})
-    assert (low.rank, low.alpha, low.lr_schedule) == (8, 8, "low_resource") and set(RECIPES) > {"published"}
-
-
-@pytest.mark.parametrize(
-    ("wrong", "told"),
-    [
-        (["--steps", "0"], "--steps is 0"),
-        (["--rank", "-1"], "--rank is -1"),
-        (["--alpha", "nan"], "--alpha is nan"),
-        (["--lr", "0"], "--lr is 0.0"),
-        (["--lr", "7"], "--lr is 7.0"),
-        (["--targets", "mlp"], "--targets is 'mlp'; choose attention, attention+mlp"),
-        (["--parts", "video,sound"], "--parts is 'video,sound'"),
-        (["--parts", ""], "--parts is ''"),
-        (["--experts", "two"], "--experts is 'two'; choose both, high, low"),
-        (["--base", "int4"], "--base is 'int4'; choose bf16, fp8"),
-        (["--dtype", "fp8"], "--dtype is 'fp8'"),
-        (["--warmup", "6"], "--warmup is 6"),
-        (["--caption-dropout", "1"], "--caption-dropout is 1.0"),
-        (["--weight-decay", "-1"], "--weight-decay is -1.0"),
-        (["--switch-every", "6"], "--switch-every 6 leaves no step"),
-        (["--save-every", "0"], "--save-every is 0"),
-        (["--recipe", "theirs"], "no recipe called 'theirs'; choose ours, published"),
-        (["--checkpoints", "all"], "--checkpoints is 'all'"),
-        (["--lr-schedule", "linear"], "--lr-schedule is 'linear'"),
-        (["--out", "lora.pt"], "ends in .safetensors"),
-        (["--out", "nowhere/l.safetensors"], "does not exist"),
-        (["--checkpoint", "nowhere"], "nowhere is not a folder"),
-        (["--device", "abacus"], "'abacus' cannot be used"),
-    ],
-)
-def test_wrong_options_are_told_before_weights_are_loaded(place, monkeypatch, capsys, wrong, told):
-    monkeypatch.setattr("mova.train.loop.load_experts", lambda *_: pytest.fail("weights were loaded"))
-    monkeypatch.chdir(place)
-    assert main(["train", str(place / "cache"), "--out", "l.safetensors", *SHORT, *wrong]) == 1
-    message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert message.startswith("error: ") and told in message and message.endswith(".")
 
 
 def test_a_folder_that_was_not_prepared_or_is_of_another_model_is_told(place, monkeypatch, capsys, tmp_path):
