@@ -130,8 +130,9 @@ def run_train(options: argparse.Namespace) -> None:
     from .files import alone
     from .progress import StepBar
     from .train.cache import Cache
-    from .train.loop import Report, begin_run, go, state_path, told
+    from .train.loop import go
     from .train.output import write_split
+    from .train.run import Report, begin_run, state_path, told
     from .train.settings import Settings, settings_from
 
     check_output(options.out, ".safetensors")

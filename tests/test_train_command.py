@@ -28,8 +28,9 @@ from mova.tools.info import describe
 from mova.train import loop, velocity_losses
 from mova.train.cache import Cache
 from mova.train.draws import noises
-from mova.train.loop import begin_run, state_path, validation_loss
+from mova.train.loop import validation_loss
 from mova.train.output import read_state, write_split
+from mova.train.run import begin_run, state_path
 from mova.train.settings import settings_from
 
 CPU = torch.device("cpu")
