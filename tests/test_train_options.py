@@ -14,7 +14,7 @@ def cache(tiny_checkpoint, tmp_path_factory):
     """A folder with one clip of nothing, as `train prepare` writes them."""
     made = Cache(tmp_path_factory.mktemp("cache"))
     latents = {"video": torch.zeros(16, 2, 4, 6), "condition": torch.zeros(20, 2, 4, 6), "audio": torch.zeros(128, 11)}
-    told = {"frames": "5", "width": "48", "height": "32", "fps": "24.0", "sound": "yes"}
+    told = {"frames": 5, "width": 48, "height": 32, "fps": 24.0, "sound": True}
     made.write(made.clip_path("clip"), latents, told)
     made.write_text("text", torch.ones(1, 512, 4096))
     made.write_index([Entry("a.mp4", "a", "clip", "text")], "text", tiny_checkpoint, {})
