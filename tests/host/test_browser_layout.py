@@ -76,6 +76,20 @@ CUT_ON_CANVAS = """() => app.graph._nodes.flatMap(n => (n.widgets ?? []).map(w =
 }).filter(Boolean))"""
 CUT_ELEMENTS = """() => [...document.querySelectorAll('[data-node-id] *')].filter(e => !e.children.length
   && e.textContent.endsWith('.safetensors') && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
+# Titles of nodes and groups that are cut off, or run into the next group: on the canvas, or of Nodes 2.0's elements.
+CUT_TITLES = """nodes_2 => {
+  const pen = document.createElement('canvas').getContext('2d'), wide = (font, text) => {
+    pen.font = font
+    return pen.measureText(text).width
+  }
+  const shown = n => [...document.querySelectorAll(`[data-node-id="${n.id}"] *`)]
+    .filter(e => !e.children.length && e.textContent.trim() === n.getTitle())
+  const cut = n => nodes_2 ? shown(n).length === 0 || shown(n).some(e => e.scrollWidth > e.clientWidth + 1)
+    : wide(n.titleFontStyle, n.getTitle()) > n.size[0] - 2 * LiteGraph.NODE_TITLE_HEIGHT
+  const group = `${LiteGraph.GROUP_TEXT_SIZE}px ${LiteGraph.GROUP_FONT}`
+  return [...app.graph._nodes.filter(cut).map(n => n.getTitle()), ...app.graph._groups
+    .filter(g => wide(group, g.title) > g.size[0] - LiteGraph.GROUP_TEXT_SIZE / 2).map(g => g.title)]
+}"""
 NOTE = """() => {
   const note = app.graph._nodes.find(n => n.type === 'MarkdownNote')
   const root = document.querySelector(`[data-node-id="${note.id}"]`) ?? note.widgets[0].element
@@ -148,6 +162,7 @@ def test_every_template_can_be_read_as_it_opens_and_keeps_its_order_as_it_runs(p
         opened = tab.ask(OPENED)
         assert opened["scale"] >= READABLE and not opened["textless"], (name, opened)
         assert tab.ask(CUT_ELEMENTS if nodes_2 else CUT_ON_CANVAS) == [], name
+        assert tab.ask(CUT_TITLES, nodes_2) == [], name
         tab.ask(FILL, {"notices": NOTICES, "samplers": SAMPLERS})
         tab.page.wait_for_timeout(600)
         nodes = tab.ask(ELEMENTS if nodes_2 else CANVAS)
