@@ -84,3 +84,11 @@ def hub(release, monkeypatch):
         template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         yield hub
+
+
+@pytest.fixture(scope="session")
+def place(tiny_checkpoint, tmp_path_factory):
+    """A folder to train in: a checkpoint, and two clips prepared, in cache (small) and large."""
+    from train_runs import prepared
+
+    return prepared(tiny_checkpoint, tmp_path_factory.mktemp("train"))
