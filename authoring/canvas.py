@@ -13,19 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .routes import reroutes
 from .to_api import Input, inputs_of
 
-GAP, PADDING, SPACE, TITLE, GROUP_TITLE = 20, 10, 8, 30, 36  # pixels; a node's title stands above its position
-SLOT, WIDGET, TEXT = 20, 24, 80  # heights of a socket, a widget, a multiline text
+GAP, PADDING, SPACE, TITLE, GROUP_TITLE = 30, 10, 8, 30, 36  # pixels; a node's title stands above its position
+SLOT, WIDGET, TEXT = 20, 24, 78  # heights of a socket, a widget, a multiline text
 EDGE, FOOT = 26, 24  # heights of what is around them; of a line with the name of the pack, or a button
 LINE, ROW, PARAGRAPH, LETTER = 18, 26, 10, 6.6  # of a note: heights of a line, a row, a gap; width of a letter
 NOTE_COLOUR, NOTE_BACK = "#2f3a45", "#1f272f"
-NOTICE = 60
-# What a node shows below its widgets: pictures, players, previews of samplers, notices.
-PREVIEW = {"LoadImage": 214, "LoadVideo": 214, "LoadAudio": 60, "SaveVideo": 280}
-PREVIEW |= {"MOVAJointSampler": 220 + NOTICE, "SamplerCustomAdvanced": 220}
-PREVIEW |= {"MOVAConditioning": NOTICE + 36}  # of both pictures
-PREVIEW |= dict.fromkeys(("MOVALoraLoader", "MOVAFitVideo", "MOVASize", "MOVAGetModels"), NOTICE)
+# What a node shows below its widgets: pictures, players, previews of samplers, notices of two lines.
+PREVIEW = {"LoadImage": 212, "LoadVideo": 214, "LoadAudio": 60, "SaveVideo": 280}
+PREVIEW |= {"MOVAJointSampler": 280, "SamplerCustomAdvanced": 236, "MOVAConditioning": 96}
+PREVIEW |= {"MOVASize": 64, "MOVAGetModels": 64, "MOVALoraLoader": 68, "MOVAFitVideo": 72}
+PREVIEW |= {"MOVAEnhancePrompt": 64}  # the prompt, which scrolls
 MORE_OUTPUTS = {"SaveVideo": 1, "LoadImage": 2}  # rows that other versions of ComfyUI have
 COLOURS = ["#3f789e", "#88714a", "#5a7a4e", "#8a4f6b", "#6a5a8c", "#4f7f80"]
 CORE_VERSION = "0.20.1"  # the oldest that has all of these nodes
@@ -56,6 +56,7 @@ class Page:
     links: list[list[Any]] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
     subgraphs: list[dict[str, Any]] = field(default_factory=list)
+    gap: int = GAP
     left: int = 0  # edge, width of the nodes, and height that is taken, in the column that is being filled
     width: int = 340
     used: int = 0
@@ -65,11 +66,11 @@ class Page:
 
         Below, it has the width of the last.
         """
-        x, y, taken, high = self.groups[-1]["bounding"] if self.groups else (-GAP, 0, 0, 0)
+        x, y, taken, high = self.groups[-1]["bounding"] if self.groups else (-self.gap, 0, 0, 0)
         if below:
             width, bounding = self.width, [x, y + high + GAP, taken, GROUP_TITLE]
         else:
-            bounding = [x + taken + GAP, 0, width + 2 * PADDING, GROUP_TITLE]
+            bounding = [x + taken + self.gap, 0, width + 2 * PADDING, GROUP_TITLE]
         number = len(self.groups) + 1
         colour = COLOURS[len(self.groups) % len(COLOURS)]
         self.groups.append(
@@ -81,8 +82,12 @@ class Page:
     def beside(self, width: int) -> None:
         """Go on in another column of the same group."""
         group = self.groups[-1]["bounding"]
-        self.left, self.width, self.used = self.left + self.width + 2 * GAP, width, GROUP_TITLE
-        group[2] += width + 2 * GAP
+        self.left, self.width, self.used = self.left + self.width + self.gap + 2 * PADDING, width, GROUP_TITLE
+        group[2] += width + self.gap + 2 * PADDING
+
+    def space(self, height: int) -> None:
+        """Leave room between the last node and the next, for links that pass."""
+        self.used += height
 
     def note(self, title: str, text: str) -> None:
         """A note in Markdown, in the page's language already; as high as its text needs."""
@@ -184,7 +189,7 @@ class Page:
             "groups": self.groups,
             **({"definitions": {"subgraphs": self.subgraphs}} if self.subgraphs else {}),
             "config": {},
-            "extra": {"ds": {"scale": 0.57, "offset": [60, 120]}},
+            "extra": {"ds": {"scale": 0.57, "offset": [60, 120]}, **reroutes(self.nodes, self.links)},
             "version": 0.4,
         }
 

@@ -3,6 +3,8 @@
 from mova.model.presets import DEFAULT
 
 from .canvas import Output, Page
+from .enhancing import OPTIONAL, Z_IMAGE, language_model, paint, prompt_of
+from .fold import fold
 from .given import sound_for_a_video, video_for_a_sound
 from .steps import (
     GREETING,
@@ -24,41 +26,56 @@ from .steps import (
 )
 from .times import DRAFT
 
+LEFT = 439  # of the first of six columns
+LIGHTHOUSE = (
+    "A lighthouse on a cliff in a storm at dusk, seen from the sea. Waves break on the rocks with a roar, the wind "
+    "howls, and a foghorn sounds twice."
+)
+
 
 def image_to_video(page: Page) -> None:
+    page.gap = 17  # it has six columns
     start(
         page,
         "A picture and a prompt become a clip **with its sound**.\n\n1. Choose your picture.\n2. Write what is seen "
-        "and what is heard; what is spoken in quotation marks.\n3. **Run**. The clip lies in *output/video*.",
+        "and heard, speech in quotation marks.\n3. **Run**. The clip lies in *output/video*.",
+        LEFT,
+        OPTIONAL,
     )
     models = load_models(page)
-    image, size, texts = picture_and_prompt(page, models)
-    page.group("3  Make it", SIZE)
+    page.group("2  Picture and prompt", NARROW)
+    image = load_image(page)
+    size = choose_size(page, UPRIGHT, picture=image)
+    model = language_model(page)
+    page.beside(NARROW)
+    texts = encode_text(page, models.clip, prompt_of(page, GREETING, model, image))
+    page.group("3  Make it", NARROW)
+    page.space(360)
     conditioned = condition(page, texts, models.vae, size, start_image=image)
-    page.beside(SAMPLER)
-    clip(page, sample(page, models, conditioned), models, size.fps)
+    page.beside(NARROW)
+    clip(page, sample(page, models, conditioned), models, size.fps, width=240)
 
 
 def text_to_video(page: Page) -> None:
+    page.gap = 17
     start(
         page,
-        "A clip with sound from **words alone**.\n\nMOVA was trained with a first picture. Without one a **white** "
-        "frame stands in for it, and the clip may stay one flat colour. Then set **text_only_frame** to *none*, try "
-        "another seed, or make a first picture with an image model: the surest way.",
+        "A clip with sound from **words alone**. MOVA was trained with a first picture: without one a **white** frame "
+        "stands in, and the clip may stay one flat colour. Then set **text_only_frame** to *none*, or take workflow 9.",
+        LEFT,
+        OPTIONAL,
     )
     models = load_models(page)
-    page.group("2  Size and prompt", SECOND)
+    page.group("2  Size and prompt", NARROW)
     size = choose_size(page)
-    texts = encode_text(
-        page,
-        models.clip,
-        "A lighthouse on a cliff in a storm at dusk, seen from the sea. Waves break on the rocks with a roar, the wind "
-        "howls, and a foghorn sounds twice.",
-    )
-    page.group("3  Make it", SIZE)
+    model = language_model(page)
+    page.beside(NARROW)
+    texts = encode_text(page, models.clip, prompt_of(page, LIGHTHOUSE, model))
+    page.group("3  Make it", NARROW)
+    page.space(200)
     conditioned = condition(page, texts, models.vae, size)
-    page.beside(SAMPLER)
-    clip(page, sample(page, models, conditioned), models, size.fps)
+    page.beside(NARROW)
+    clip(page, sample(page, models, conditioned), models, size.fps, width=240)
 
 
 def first_and_last_frame(page: Page) -> None:
@@ -116,16 +133,18 @@ def lora(page: Page) -> None:
         "with only **model_high** connected, the other with only **model_low**.",
     )
     models = load_models(page)
-    image, size, texts = picture_and_prompt(page, models)
-    page.group("3  LoRA, and make it", SIZE)
+    image, size, texts = picture_and_prompt(page, models, SECOND - 35)
+    page.group("3  LoRA, and make it", SIZE + 35)  # for the name of the file
     experts = {"model_high": models.high, "model_low": models.low}
     high, low, _ = page.add("MOVALoraLoader", **experts, lora_name="your_lora.safetensors")
+    page.space(130)
     conditioned = condition(page, texts, models.vae, size, start_image=image)
     page.beside(SAMPLER)
     clip(page, sample(page, models._replace(high=high, low=low), conditioned), models, size.fps)
 
 
 def advanced(page: Page) -> None:
+    page.gap = 17  # it has six columns
     start(
         page,
         "**ComfyUI's own sampling nodes**, one for each expert, so that sampler, noise levels and guidance can "
@@ -136,9 +155,9 @@ def advanced(page: Page) -> None:
     models = load_models(page)
     image, size, texts = picture_and_prompt(page, models, NARROW)
     page.group("3  Noise levels", NARROW)
-    conditioned = condition(page, texts, models.vae, size, start_image=image)
     (sigmas,) = page.add("MOVAScheduler", steps=DRAFT.steps, shift=5.0)
     levels = page.add("SplitSigmas", "Steps of the high one", sigmas=sigmas, step=8)
+    conditioned = condition(page, texts, models.vae, size, start_image=image)
 
     def denoise(expert: Output, sampler: Output, noise: Output, sigmas: Output, latent: Output) -> Output:
         texts = {"positive": conditioned[0], "negative": conditioned[1]}
@@ -156,6 +175,33 @@ def advanced(page: Page) -> None:
     clip(page, latent, models, size.fps, width=240)  # less is not enough for Save Video
 
 
+def picture_first(page: Page) -> None:
+    page.gap = 17
+    start(
+        page,
+        "Words become a **first picture**, and the picture a clip: surer than words alone.\n\n1. Write one line, "
+        "speech in quotation marks.\n2. **Run**. Qwen3 makes a full prompt of it, Z-Image-Turbo paints how it begins, "
+        "MOVA goes on from there. ComfyUI offers these three files itself.",
+        LEFT,
+    )
+    models = load_models(page)
+    page.group("2  Words", NARROW)
+    encoder = {"clip_name": Z_IMAGE["clip"]["name"], "type": "lumina2", "device": "default"}
+    (model,) = page.add("CLIPLoader", "Language model", download=Z_IMAGE["clip"], **encoder)
+    (typed,) = page.add("PrimitiveStringMultiline", "Your prompt", value=LIGHTHOUSE)
+    full, _ = page.add("MOVAEnhancePrompt", "Full prompt", clip=model, prompt=typed)
+    page.beside(NARROW)
+    opening, _ = page.add("MOVAEnhancePrompt", "How it begins", clip=model, prompt=full, goal="first picture")
+    size = choose_size(page)
+    given = {"clip": model, "prompt": opening, "width": size.width, "height": size.height}
+    (image,) = fold(page, "First picture", paint, **given)
+    page.group("3  Make it", NARROW)
+    texts = encode_text(page, models.clip, full)
+    conditioned = condition(page, texts, models.vae, size, start_image=image)
+    page.beside(NARROW)
+    clip(page, sample(page, models, conditioned), models, size.fps, width=240)
+
+
 # By the names of their files, which people read and search among the templates.
 WORKFLOWS = {
     "mova_1_image_to_video_with_sound": image_to_video,
@@ -166,4 +212,5 @@ WORKFLOWS = {
     "mova_6_low_memory": low_memory,
     "mova_7_lora": lora,
     "mova_8_advanced_two_samplers": advanced,
+    "mova_9_text_to_picture_to_clip": picture_first,
 }

@@ -36,8 +36,8 @@ GREETING = (
     "A crayon drawing comes alive: the girl in the pink dress waves with both hands and says cheerfully: "
     '"Hello! What a day!" Birds sing, a light wind blows.'
 )
-FIRST, SECOND, SIZE, SAMPLER, LAST = 460, 291, 281, 301, 271  # widths of the columns
-NARROW = 220  # where there are six
+FIRST, SECOND, SIZE, SAMPLER, LAST = 460, 291, 245, 301, 271  # widths of the columns
+NARROW = 225  # where there are six
 
 
 class Models(NamedTuple):
@@ -55,10 +55,12 @@ class Size(NamedTuple):
     fps: Output
 
 
-def start(page: Page, what: str, width: int = FIRST) -> None:
-    """The first column begins with the page's note."""
+def start(page: Page, what: str, width: int = FIRST, more: str = "") -> None:
+    """The first column begins with the page's note; `more` is what several pages say, too."""
     page.group("1  Models", width)
-    page.note("Start here", page.say(what) + page.say(FILES) + page.say(PLANS))
+    page.note(
+        "Start here", page.say(what) + ("\n" + page.say(more) if more else "") + page.say(FILES) + page.say(PLANS)
+    )
 
 
 def load_models(page: Page) -> Models:
@@ -80,7 +82,7 @@ def choose_size(page: Page, size: str = WIDE, seconds: float = DRAFT.seconds, pi
     return Size(*page.add("MOVASize", size=size, seconds=seconds, **given))
 
 
-def encode_text(page: Page, clip: Output, prompt: str) -> list[Output]:
+def encode_text(page: Page, clip: Output, prompt: str | Output) -> list[Output]:
     """Positive and negative."""
     return page.add("MOVATextEncode", clip=clip, prompt=prompt)
 

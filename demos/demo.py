@@ -12,8 +12,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from clips import read_clip
 from through_comfyui import find_comfyui, make_clip
 
-from mova.__main__ import main, quiet_libraries
+from mova.__main__ import main
 from mova.clip.contact_sheet import write_contact_sheet
+from mova.progress import quiet_libraries
 
 PROMPT = "A rocket lifts off at night; the engines roar."
 IMAGE = ROOT / "demos" / "rocket.jpg"

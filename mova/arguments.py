@@ -53,6 +53,16 @@ def lora(text: str) -> tuple[Path, float]:
         return Path(text), 1.0
 
 
+def span(text: str) -> tuple[float, float]:
+    """START:END in percent, as shares."""
+    try:
+        start, end = (float(part) / 100 for part in text.split(":"))
+    except ValueError:
+        message = f"{text[:30]!r} is no range; give two percentages, as in 0:50"
+        raise argparse.ArgumentTypeError(message) from None
+    return start, end
+
+
 def whole(text: str) -> int:
     """A whole number, of a length that can be meant."""
     if len(text) > 30:

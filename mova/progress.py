@@ -66,3 +66,8 @@ def quiet_libraries() -> None:
     for logging in (diffusers_logging, transformers_logging):
         logging.set_verbosity_error()
         logging.disable_progress_bar()
+
+
+def tell(text: str) -> None:
+    """What the user should know, apart from what the command was asked for."""
+    print(text, file=sys.stderr)

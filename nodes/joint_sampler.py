@@ -11,14 +11,20 @@ from torch import Tensor
 from ..mova import MovaError
 from ..mova.model.presets import DEFAULT
 from ..mova.sampling import schedule
+from ..mova.sampling.audio_steps import MOST
+from ..mova.sampling.guidance_plan import GuidancePlan
 from ..mova.shorten import short
+from .guidance import GUIDANCE_TIP, GuidanceSchedule, spans_of
 from .host import kept_runs, notice
+from .host.audio_steps import with_audio_steps
 from .host.checks import check_finite, check_run, latent_parts
 from .host.experts import check_experts
 from .host.identity import identity
+from .host.kernels import OPTIONS, Options
 from .host.nested import AudioVideoLatent
 from .host.run_line import RunLine, memory_line
 from .host.settings import Settings
+from .host.step_by_step import EULER
 from .host.two_experts import Stage, sample
 from .inputs import cfg_input, shift_input, steps_input
 from .sampling import CFG_TIP, DENOISE_TIP, SAME_AS_CFG, guidance_inputs, guidance_of, scale_inputs
@@ -130,6 +136,17 @@ class MOVAJointSampler(io.ComfyNode):
                     "uni_pc, res_multistep) begin anew there.",
                 ),
                 io.Sigmas.Input("sigmas", optional=True, tooltip=SIGMAS_TIP),
+                io.Int.Input(
+                    "audio_steps",
+                    default=1,
+                    min=1,
+                    max=MOST,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Steps of the audio in each step, for runs of few steps (distilled LoRAs). All but "
+                    "the first are taken by the audio tower alone, at little cost. 1: as the video. Needs Euler.",
+                ),
+                GuidanceSchedule.Input("guidance", optional=True, tooltip=GUIDANCE_TIP),
                 io.Boolean.Input("resume", default=False, optional=True, advanced=True, tooltip=RESUME_TIP),
             ],
             outputs=[io.Latent.Output(display_name="latent")],
@@ -159,9 +176,11 @@ class MOVAJointSampler(io.ComfyNode):
         sampler=None,
         sigmas=None,
         resume: bool = False,
+        guidance=None,
+        audio_steps: int = 1,
     ):
         check_experts(model_high, model_low)
-        guidance = guidance_of(cfg, bridge_cfg, audio_cfg)
+        plan = GuidancePlan(guidance_of(cfg, bridge_cfg, audio_cfg), spans_of(guidance))
         settings = Settings(shift_ratio(video_shift, audio_shift), a2v_scale, v2a_scale)
         settings.check()
         check_finite(boundary, "boundary")
@@ -178,10 +197,12 @@ class MOVAJointSampler(io.ComfyNode):
         else:
             noise = noise.generate_noise(latent)
         sampler = comfy.samplers.sampler_object("euler") if sampler is None else sampler
+        fp8 = model_high.model_options.get("transformer_options", {}).get(OPTIONS, Options()).audio_memory == "fp8"
+        sampler = with_audio_steps(sampler, audio_steps, video_shift, latent["samples"], fp8, EULER)
         stages = stages_of(model_high, model_low, sigmas, boundary)
         given = {"latent": latent["samples"], "noise": noise, "masks": latent.get("noise_mask")}
         given |= {"positive": positive, "negative": negative}
-        said = identity(stages, given, seed, sampler, guidance, settings)
+        said = identity(stages, given, seed, sampler, plan, settings)
         prompt = (cls.hidden and cls.hidden.prompt) or {}  # hidden is None when another program calls the node
         keeper = kept_runs.keeper_of(said, len(sigmas) - 1)
         done = kept_runs.run_to_go_on_with(keeper) if resume else None
@@ -190,8 +211,8 @@ class MOVAJointSampler(io.ComfyNode):
             made = {**latent, "samples": AudioVideoLatent([done.latents["video"], done.latents["audio"]])}
         else:
             memory = memory_line(model_high, latent_parts(latent))
-            line = RunLine(len(sigmas) - 1, guidance, sampler, memory, 0 if done is None else done.step)
-            run = (seed, guidance, sampler, settings, keeper, done, line.step)
+            line = RunLine(len(sigmas) - 1, plan, sampler, memory, 0 if done is None else done.step, audio_steps)
+            run = (seed, plan, sampler, settings, keeper, done, line.step)
             made = sample(stages, positive, negative, latent, noise, *run)
         kept_runs.keep_finished(keeper, made, prompt)
         return io.NodeOutput(made)

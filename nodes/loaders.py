@@ -16,6 +16,7 @@ from torch import Tensor
 from ..mova import MovaError
 from ..mova.checkpoint.header import read_header
 from ..mova.checkpoint.hub_record import release_name
+from ..mova.checkpoint.prism import alone, is_prism, joint_names, open_prism
 from ..mova.checkpoint.quantised_layers import is_quantised
 from ..mova.checkpoint.release import EXPERTS, JOINT, open_checkpoint
 from ..mova.checkpoint.weights import PICKLES
@@ -27,6 +28,8 @@ from .host.family import CONFIG_PARTS, MovaFamily
 from .inputs import file_fault
 
 NONE = "none"
+# Of a file in Prism's layout that is no whole model.
+CONVERT = "put it over MOVA-360p with the command `convert` and its option --base"
 FAST = "fp8_e4m3fn_fast"  # as the core loader calls it
 DTYPES = {
     "default": None,
@@ -83,6 +86,8 @@ def read_file(name: str, expert: str) -> Expert:
     if path.lower().endswith(PICKLES):
         raise MovaError(f"{path} is a pickle, which can hold code; use a .safetensors file.")
     tensors, metadata = read_header(Path(path))  # tells at once of a damaged or cut-off file
+    if is_prism(tensors):
+        return read_prism(Path(path), expert)
     missing = [key for key in MovaFamily.required_keys if key not in tensors]
     if missing:
         raise MovaError(f"{path} is not a MOVA file (it lacks {missing[0]}); choose an expert of MOVA.")
@@ -95,6 +100,15 @@ def read_file(name: str, expert: str) -> Expert:
         )
     kept = {key: config[key] for key in (*CONFIG_PARTS, "expert") if key in config}
     return Expert(path, comfy.utils.load_torch_file(path), kept, metadata)
+
+
+def read_prism(path: Path, expert: str) -> Expert:
+    """One expert of a file in Prism's layout, under the joint names."""
+    prism = open_prism(path)
+    config = alone(prism, CONVERT).config
+    held = comfy.utils.load_torch_file(str(path))
+    state = {new: held[old] for old, new in joint_names(held, expert).items()}
+    return Expert(str(path), state, {**config.to_dict(), "expert": expert}, {"source": prism.name})
 
 
 def read_folder(folder: Path, expert: str) -> Expert:
@@ -117,6 +131,14 @@ def tell_sources(read: Sequence[Expert]) -> None:
     if None not in sources and len(set(sources)) > 1:
         high, low = map(short, sources)
         notice.show(f"The high-noise expert comes from {high}, the low-noise one from {low}; is that meant?")
+
+
+def holds_both(name: str) -> bool:
+    """Whether a choice has both experts: a released folder, or a file in Prism's layout."""
+    if name in released.folders():
+        return True
+    path = Path(folder_paths.get_full_path_or_raise(released.CATEGORY, name))
+    return path.suffix == ".safetensors" and is_prism(read_header(path)[0])
 
 
 def choices() -> list[str]:
@@ -179,7 +201,7 @@ class MOVAModelLoader(io.ComfyNode):
     def execute(cls, high_noise: str, low_noise: str, weight_dtype: str) -> io.NodeOutput:
         if fault := file_fault("high_noise", high_noise, choices()):
             raise MovaError(fault)
-        if high_noise == low_noise and high_noise not in released.folders():
+        if high_noise == low_noise and not holds_both(high_noise):
             raise MovaError(f"{high_noise} is chosen for both experts; choose the low-noise file, or none.")
         names = {"high_noise": high_noise, "low_noise": low_noise}
         # Both are read and checked before either is built: a wrong second file must not cost a build of the first.

@@ -36,17 +36,31 @@ class MOVAModelOptions(io.ComfyNode):
                     tooltip="A tenth less memory at the peak. Weights that are kept outside the GPU or are quantised "
                     "are fetched several times for it: the MLP's twice, the attention's values 5 times.",
                 ),
+                io.Combo.Input(
+                    "audio_memory",
+                    options=["exact", "fp8"],
+                    default="exact",
+                    optional=True,
+                    tooltip="With audio_steps on the sampler: how what the audio sees of the video is kept. fp8: in "
+                    "half the memory, rounded.",
+                ),
             ],
             outputs=[io.Model.Output(display_name="high"), io.Model.Output(display_name="low")],
         )
 
     @classmethod
     def execute(
-        cls, elementwise: str, low_memory: bool, model_high: Any = None, model_low: Any = None
+        cls,
+        elementwise: str,
+        low_memory: bool,
+        model_high: Any = None,
+        model_low: Any = None,
+        audio_memory: str = "exact",
     ) -> io.NodeOutput:
         connected = connected_experts(model_high, model_low, "it")
         check(elementwise)
-        models = {expert: with_options(model, Options(elementwise, low_memory)) for expert, model in connected.items()}
+        options = Options(elementwise, low_memory, audio_memory)
+        models = {expert: with_options(model, options) for expert, model in connected.items()}
         return io.NodeOutput(models.get("high_noise"), models.get("low_noise"))
 
 

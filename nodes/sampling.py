@@ -4,6 +4,8 @@ from comfy_api.latest import io
 
 from ..mova.sampling import schedule
 from ..mova.sampling.guidance import Guidance
+from ..mova.sampling.guidance_plan import GuidancePlan
+from .guidance import GUIDANCE_TIP, GuidanceSchedule, spans_of
 from .host.checks import check_conditioning
 from .host.experts import check_expert
 from .host.guider import MovaGuider
@@ -108,6 +110,7 @@ class MOVAGuider(io.ComfyNode):
                     advanced=True,
                 ),
                 *scale_inputs(),
+                GuidanceSchedule.Input("guidance", optional=True, tooltip=GUIDANCE_TIP),
             ],
             outputs=[io.Guider.Output()],
         )
@@ -124,11 +127,12 @@ class MOVAGuider(io.ComfyNode):
         audio_shift_ratio: float = 1.0,
         a2v_scale: float = 1.0,
         v2a_scale: float = 1.0,
+        guidance=None,
     ):
         check_expert(model, "model")
         settings = Settings(audio_shift_ratio, a2v_scale, v2a_scale)
         settings.check()
         for text, entries in (*positive, *negative):
             check_conditioning(text, entries, model.model.mova_config)
-        guidance = guidance_of(cfg, bridge_cfg, audio_cfg)
-        return io.NodeOutput(MovaGuider(model, positive, negative, guidance, settings))
+        plan = GuidancePlan(guidance_of(cfg, bridge_cfg, audio_cfg), spans_of(guidance))
+        return io.NodeOutput(MovaGuider(model, positive, negative, plan, settings))

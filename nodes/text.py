@@ -67,6 +67,13 @@ class MOVATextEncode(io.ComfyNode):
                     default=NEGATIVE_PROMPT,
                     tooltip="What is not wanted; filled in with the release's own text.",
                 ),
+                io.String.Input(
+                    "audio_prompt",
+                    optional=True,
+                    force_input=True,
+                    tooltip="What is heard, for the audio tower alone, as Prism was trained with. If nothing is "
+                    "connected, it reads the prompt.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive"),
@@ -75,19 +82,28 @@ class MOVATextEncode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip, prompt: str, negative_prompt: str) -> io.NodeOutput:
+    def execute(cls, clip, prompt: str, negative_prompt: str, audio_prompt: str = "") -> io.NodeOutput:
         check_clip(clip)
-        texts, notices = [], []
-        for text, what in ((prompt, "prompt"), (negative_prompt, "negative prompt")):
+        texts = {"prompt": prompt, "negative prompt": negative_prompt}
+        if audio_prompt.strip():
+            texts["audio prompt"] = audio_prompt
+        made, notices = {}, []
+        for what, text in texts.items():
             tokens, count = cut(clip.tokenize(clean(text)))
-            texts.append(tokens)
             if told := cut_notice(count, what):
                 notices.append(told)
+            if what == "negative prompt":
+                made[what] = encode_negative(clip, text, tokens)
+            else:
+                made[what] = clip.encode_from_tokens_scheduled(tokens)
         if notices:
             notice.show("\n".join(notices))
-        made = [clip.encode_from_tokens_scheduled(texts[0]), encode_negative(clip, negative_prompt, texts[1])]
-        for conditioning, what in zip(made, ("prompt", "negative prompt"), strict=True):
+        for what, conditioning in made.items():
             remedy = "start ComfyUI with --bf16-text-enc or --fp32-text-enc, or load another file of umt5_xxl"
             for features, _ in conditioning:
                 finite.check(features, f"What the text encoder made of the {what}", remedy)
-        return io.NodeOutput(*made)
+        positive = made["prompt"]
+        if "audio prompt" in made:
+            features = made["audio prompt"][0][0]
+            positive = [[text, {**entries, finite.AUDIO_TEXT: features}] for text, entries in positive]
+        return io.NodeOutput(positive, made["negative prompt"])

@@ -75,14 +75,10 @@ def converted(release, tmp_path_factory):
 @pytest.fixture
 def hub(release, monkeypatch):
     """`release` on a hub, which the hub's library takes for its own."""
-    import huggingface_hub
-    from hub import Hub
+    from hub import Hub, take_for_the_hub
 
     with Hub(release).running() as hub:
-        # What the library makes of HF_ENDPOINT when it is imported.
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
-        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        take_for_the_hub(hub, monkeypatch)
         yield hub
 
 

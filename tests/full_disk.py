@@ -21,7 +21,7 @@ import torch
 from hub import Hub
 from kill import KEPT, Work, finish, is_named, whole, works
 
-from mova.__main__ import quiet_libraries
+from mova.progress import quiet_libraries
 from mova.tools.tiny import write_tiny
 
 ROOM = 256  # MiB, enough for any of the works

@@ -53,6 +53,15 @@ class Hub:
         return (self.folder / name).stat().st_size
 
 
+def take_for_the_hub(hub: Hub, monkeypatch) -> None:
+    """What the hub's library makes of HF_ENDPOINT when it is imported."""
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
 class Handler(BaseHTTPRequestHandler):
     hub: Hub
     protocol_version = "HTTP/1.1"

@@ -29,7 +29,6 @@ from downloads import contents
 from hub import Hub
 
 from mova import MovaError
-from mova.__main__ import quiet_libraries
 from mova.checkpoint.release import open_checkpoint
 from mova.checkpoint.tensor_file import write_tensors
 from mova.clip.media import write_clip
@@ -39,6 +38,7 @@ from mova.clip.rescue import Keeper, read_run
 from mova.clip.runtime import Runtime
 from mova.convert.run import convert
 from mova.download.run import download
+from mova.progress import quiet_libraries
 from mova.tools.tiny import write_tiny
 
 PARTS = ["high_noise", "audio_vae"]

@@ -192,7 +192,7 @@ def test_a_mistyped_command_is_told_in_one_line(capsys, typed, told):
     assert stopped.value.code == 2 and line.startswith("error: ") and told in line and line.endswith(" --help")
 
 
-@pytest.mark.parametrize("command", ["generate", "convert", "download", "tiny"])
+@pytest.mark.parametrize("command", ["generate", "enhance", "convert", "download", "tiny"])
 def test_help_explains_every_option_and_shows_its_default_if_it_has_one(capsys, command):
     with pytest.raises(SystemExit):
         main([command, "--help"])

@@ -74,7 +74,8 @@ def test_ctrl_c_while_an_object_is_cleared_away_still_stops_the_command(tmp_path
     code = f"""
 import os, signal, sys, time
 sys.path.insert(0, {str(ROOT)!r})
-import mova.__main__ as command
+from mova import __main__ as command
+from mova.commands import small
 
 class Cleared:
     def __del__(self):
@@ -87,7 +88,7 @@ def run(options):
         time.sleep(0.05)
     print("went on")
 
-command.run_info = run
+small.run_info = run
 sys.exit(command.main(["info", "x"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

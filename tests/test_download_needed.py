@@ -48,7 +48,7 @@ def models(tmp_path):
 def test_the_name_alone_brings_what_the_workflows_name_into_the_models_beside_custom_nodes(
     both, models, monkeypatch, capsys
 ):
-    monkeypatch.setattr("mova.__main__.__file__", str(models.parent / "custom_nodes/any name/mova/__main__.py"))
+    monkeypatch.setattr("mova.commands.model_files.PACK", models.parent / "custom_nodes/any name")
     assert main(["download", "someone/tiny"]) == 0
     assert set(files_in(models)) == WANTED
     told = capsys.readouterr()

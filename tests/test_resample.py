@@ -36,7 +36,7 @@ def test_what_the_new_rate_cannot_hold_is_left_out(share):
     assert made[6000:-6000].abs().max() < 3e-5
 
 
-@pytest.mark.parametrize(("old", "new"), [*RATES, (11, 48000), (10_000_000, 48000)])
+@pytest.mark.parametrize(("old", "new"), [*RATES, (11, 48000), (100_000_000, 48000)])
 @pytest.mark.parametrize("samples", [1, 2, 500])
 def test_any_length_at_any_rate_gives_as_many_samples_as_its_time_takes(old, new, samples):
     made = resample(torch.rand(2, 3, samples, dtype=torch.float64), old, float(new))

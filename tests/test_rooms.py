@@ -17,11 +17,11 @@ FLOORS = [
     {"model"},
     {"checkpoint"},
     {"lora"},
-    {"convert", "clip"},
+    {"convert", "clip", "enhance"},
     {"train"},
     {"download", "tools"},
     {"arguments", "progress"},
-    {"train_arguments"},
+    {"commands"},
     {"__main__"},
 ]
 

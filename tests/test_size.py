@@ -3,7 +3,7 @@
 import pytest
 
 from mova.clip.size import PICTURE, frames_of, sizes, told
-from mova.model.presets import PRESETS
+from mova.model.presets import PRESETS, PRISM
 from mova.sampling.conditioning import check_size, size_of_shape
 
 
@@ -15,7 +15,7 @@ def test_seconds_become_the_nearest_frames_that_a_clip_can_have(seconds, frames)
 
 
 def test_each_size_can_be_made_and_has_about_the_pixels_of_its_release():
-    assert len(sizes()) == 4 * len(PRESETS)
+    assert len(sizes()) == 4 * len({**PRESETS, **PRISM})
     for name, (release, size) in sizes().items():
         if size is None:
             assert name.endswith(PICTURE)

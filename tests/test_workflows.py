@@ -21,8 +21,9 @@ ALL = [*WORKFLOWS, *ENGLISH]  # in English, in Chinese
 NODE_ID = re.compile(r'node_id="(\w+)"')
 MINE = {name for file in (ROOT / "nodes").glob("*.py") for name in NODE_ID.findall(file.read_text(encoding="utf-8"))}
 CORE = """
-    CLIPLoader DisableNoise KSamplerSelect LoadAudio LoadImage LoadVideo PrimitiveFloat
-    RandomNoise SamplerCustomAdvanced SaveVideo SplitSigmas VAEDecode VAEDecodeTiled VAEEncode VAELoader
+    CLIPLoader CLIPTextEncode ConditioningZeroOut DisableNoise EmptySD3LatentImage KSampler KSamplerSelect LoadAudio
+    LoadImage LoadVideo ModelSamplingAuraFlow PrimitiveFloat PrimitiveStringMultiline RandomNoise SamplerCustomAdvanced
+    SaveVideo SplitSigmas UNETLoader VAEDecode VAEDecodeTiled VAEEncode VAELoader
 """
 # Values that only the canvas has: upload buttons and players by node, the seed's control by widget.
 ONLY_ON_CANVAS = {"LoadImage": 1, "LoadVideo": 1, "LoadAudio": 2, "seed": 1, "noise_seed": 1}
@@ -172,11 +173,15 @@ def test_chinese_pages_are_the_english_ones_but_for_words(name):
 
 
 def test_what_can_be_downloaded_says_so_to_the_missing_model_dialog(canvas):
-    loaders = [node for node in canvas["nodes"] if node["type"] in ("CLIPLoader", "VAELoader")]
-    assert len(loaders) == 2
+    folders = {"CLIPLoader": "text_encoders", "VAELoader": "vae", "UNETLoader": "diffusion_models"}
+    all_of_them = [node for node in unfolded(canvas)[0].values() if node["type"] in folders]
+    loaders = [node for node in all_of_them if not node["mode"]]
+    paints = any(node["type"] == "UNETLoader" for node in loaders)
+    assert len(loaders) == (5 if paints else 2)
+    assert not any("models" in node["properties"] for node in all_of_them if node["mode"])  # nobody needs to have it
     for node in loaders:
         (model,) = node["properties"]["models"]
-        assert model["name"] == node["widgets_values"][0] and model["directory"] in ("text_encoders", "vae")
+        assert model["name"] == node["widgets_values"][0] and model["directory"] == folders[node["type"]]
         assert model["url"].startswith(f"{HUB}/Comfy-Org/") and model["url"].endswith("/" + model["name"])
 
 

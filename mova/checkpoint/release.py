@@ -17,7 +17,7 @@ from ..model.shapes import expected_shapes
 from ..shorten import short
 from .guards import check_library_config, refuse_foreign
 from .header import FLOATS, TensorInfo, broken, unreadable
-from .hub_record import check_one_release
+from .hub_record import check_one_release, release_name
 from .run_config import ScheduleConfig, read_boundary, read_schedule
 from .tokenizer_guard import check_tokenizer_files
 from .unfinished import DOWNLOADS, unfinished
@@ -43,6 +43,12 @@ class Checkpoint:
     schedule: ScheduleConfig  # the released values if it was opened without experts, or not to run
     boundary: float
     weights: dict[str, Weights]
+    called: str = ""  # the release's name, if it is not the folder's
+
+    @property
+    def name(self) -> str:
+        """The release's name."""
+        return self.called or release_name(self.root)
 
     @property
     def config(self) -> MovaConfig:

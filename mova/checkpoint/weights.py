@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -31,6 +31,7 @@ class Weights:
     tensors: dict[str, TensorInfo]
     files: dict[str, Path]  # which file holds each tensor
     metadata: dict[str, str]  # of all shards together
+    stored: dict[str, str] = field(default_factory=dict)  # what a tensor is called in its file, if not by its name
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each tensor."""
@@ -65,7 +66,7 @@ class Weights:
             with shard:
                 for name in here:
                     # No name is bound to the tensor here: from now on only the caller holds it.
-                    yield name, take(shard, path, name, dtype, device)
+                    yield name, take(shard, path, self.stored.get(name, name), dtype, device)
 
 
 def take(shard: safe_open, path: Path, name: str, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
@@ -160,6 +161,7 @@ def check_tensors(
     expected: Mapping[str, Sequence[int]],
     where: str,
     optional: Collection[str] = (),
+    remedy: str = "take weights and config.json from the same release",
 ) -> None:
     """Raise MovaError unless the tensors are those of `expected`, name by name and shape by shape.
 
@@ -180,7 +182,7 @@ def check_tensors(
     if misshapen:
         faults.append(f"has other shapes: {first_names(misshapen, str)}")
     if faults:
-        raise broken(where, ", and ".join(faults), "take weights and config.json from the same release")
+        raise broken(where, ", and ".join(faults), remedy)
 
 
 def assign(module: torch.nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> None:

@@ -1,7 +1,7 @@
 """From noise to latents: each expert's steps, with one expert in memory at a time."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,15 +10,16 @@ from ..checkpoint.release import EXPERT_FOLDERS, JOINT, Checkpoint
 from ..checkpoint.weights import assign, check_finite
 from ..errors import MovaError
 from ..lora.plan import Plan, read_changed
-from ..model.joint import JointModel, Text
+from ..model.joint import JointModel
+from ..sampling.audio_steps import between
 from ..sampling.conditioning import audio_latents, latent_frames
 from ..sampling.euler import euler
 from ..sampling.finite import NotFinite
-from ..sampling.guidance import guided
 from ..sampling.schedule import low_noise_start, sigmas
 from .request import Request
 from .rescue import Keep, Run, no_keeping
 from .runtime import Runtime, begin, layers_for
+from .velocity import Velocities
 
 NO_LORAS: Plan = {}
 
@@ -69,6 +70,8 @@ def denoise(
 ) -> tuple[Tensor, Tensor]:
     """The high-noise expert's steps, then the low-noise one's. Returns video and audio latents, float32.
 
+    prompts: of pipeline.encode_prompts. The negative prompt is both towers' (as in Prism's published pipeline).
+
     keep, done: see pipeline.generate.
     """
     settings = checkpoint.schedule
@@ -90,45 +93,33 @@ def denoise(
         name = f"{'high' if part == EXPERT_FOLDERS[0] else 'low'}-noise expert"
         begin(runtime, name)
         load_expert(model, checkpoint, runtime, part, loras)
-        texts = [model.embed_text(prompt) for prompt in prompts]
+        positive, negative, *heard = prompts
+        texts = [model.embed_text(positive, *heard), model.embed_text(negative)]
         stage = slice(first, end + 1)
 
         def after(step: int, video: Tensor, audio: Tensor, first: int = first) -> None:
             keep(first + step + 1, {"video": video, "audio": audio})
             runtime.step(first + step + 1, request.steps)
 
+        velocities = Velocities(model, texts, condition, request, video_sigmas)
+        own = partial(between, audio_sigmas[stage], count=request.audio_steps, shift=shifts[1])
+        alone = None if request.audio_steps == 1 else (own, velocities.audio)
         try:
             video, audio = euler(
-                guided_velocity(model, texts, condition, request),
+                velocities.joint,
                 video,
                 audio,
                 video_sigmas[stage],
                 audio_sigmas[stage],
                 callback=after,
                 cancelled=runtime.cancelled,
+                alone=alone,
             )
         except NotFinite as error:
             where = f" in step {first + error.step + 1} of {request.steps}"
             changed = any(loras.get(p) for p in (part, *JOINT))
             raise not_finite(checkpoint, name, error.parts, [part, *JOINT], where, changed) from None
     return video, audio
-
-
-def guided_velocity(model: JointModel, texts: list[Text], condition: Tensor, request: Request) -> Callable[..., Any]:
-    """The velocity that the sampler follows; `texts` are the positive and the negative prompt."""
-
-    def velocity(video: Tensor, audio: Tensor, video_time: float, audio_time: float) -> tuple[Tensor, Tensor]:
-        x = torch.cat([video, condition], dim=1)
-        timesteps = [torch.tensor([time], device=video.device) for time in (video_time, audio_time)]
-
-        def evaluate(positive: bool, bridge: bool) -> tuple[Tensor, Tensor]:
-            scale = float(bridge)
-            prompt = texts[0] if positive else texts[1]
-            return model(x, audio, *timesteps, prompt, request.fps, scale, scale)
-
-        return guided(evaluate, request.guidance)
-
-    return velocity
 
 
 def check_made(checkpoint: Checkpoint, what: str, made: Mapping[str, Tensor], parts: Sequence[str]) -> None:

@@ -57,6 +57,7 @@ def write_clip(
     settings: Mapping[str, Any] | None = None,
     crf: int = 17,
     tell: Callable[[str], None] = lambda notice: None,
+    graph: Mapping[str, Any] | None = None,
 ) -> None:
     """Write an MP4 (H.264 and AAC) that is either complete or not there; an older file at `path` stays until then.
 
@@ -75,10 +76,11 @@ def write_clip(
     frames, sample_rate = fitted.frames, fitted.sample_rate
     waveform = None if fitted.waveform is None else fitted.waveform[0].clamp(-1, 1)
     with whole_file(path, (av.FFmpegError,)) as temporary:
-        container = av.open(os.path.abspath(temporary), "w", format="mp4", options={"movflags": "faststart"})
+        tags = {name: value for name, value in (("comment", settings), ("prompt", graph)) if value is not None}
+        flags = "faststart" + "+use_metadata_tags" * ("prompt" in tags)  # else MP4 has no place for other names
+        container = av.open(os.path.abspath(temporary), "w", format="mp4", options={"movflags": flags})
         try:
-            if settings is not None:
-                container.metadata["comment"] = settings_to_json(settings)
+            container.metadata.update({name: settings_to_json(value) for name, value in tags.items()})
             encode(container, frames, rate, waveform, sample_rate, crf)
         except BaseException:
             with contextlib.suppress(Exception):  # the first error is the one that matters

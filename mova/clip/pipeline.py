@@ -66,15 +66,18 @@ def generate(
 
 
 def encode_prompts(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> list[Tensor]:
-    """UMT5 features of the prompt and the negative prompt, each [1, 512, width]."""
+    """UMT5 features of the prompt, the negative prompt and, if there is one, the audio prompt: each [1, 512, width]."""
     begin(runtime, "text encoder")
     tokenizer = text.load_tokenizer(checkpoint.root / "tokenizer")
-    for prompt, what in ((request.prompt, "prompt"), (request.negative_prompt, "negative prompt")):
+    given = {"prompt": request.prompt, "negative prompt": request.negative_prompt}
+    if request.audio_prompt is not None:
+        given["audio prompt"] = request.audio_prompt
+    for what, prompt in given.items():
         if notice := text.cut_notice(text.token_count(tokenizer, prompt), what):
             runtime.notice(notice)
     encoder = text.load_encoder(checkpoint.root / "text_encoder", runtime.dtype, runtime.device)
-    prompts = text.encode(tokenizer, encoder, [request.prompt, request.negative_prompt])
-    made = dict(zip(("the prompt", "the negative prompt"), prompts, strict=True))
+    prompts = text.encode(tokenizer, encoder, list(given.values()))
+    made = {f"the {what}": features for what, features in zip(given, prompts, strict=True)}
     check_made(checkpoint, "text encoder", made, ["text_encoder"])
     return prompts
 

@@ -1,6 +1,6 @@
 """The size and length of a clip from what a video maker says: a release, a shape, seconds."""
 
-from ..model.presets import PRESETS, Preset
+from ..model.presets import DEFAULT, PRESETS, PRISM, Preset
 from ..sampling.conditioning import TEMPORAL_STRIDE, size_of_shape
 
 PICTURE = "the picture's shape"
@@ -20,7 +20,7 @@ def shapes(release: Preset) -> dict[str, tuple[int, int] | None]:
 def sizes() -> dict[str, tuple[Preset, tuple[int, int] | None]]:
     """All that can be chosen, as it is shown: "MOVA-360p wide, 640 x 352"."""
     found: dict[str, tuple[Preset, tuple[int, int] | None]] = {}
-    for name, release in PRESETS.items():
+    for name, release in {**PRESETS, **PRISM}.items():
         for shape, size in shapes(release).items():
             found[f"{name} {shape}" + (f", {size[0]} x {size[1]}" if size else "")] = release, size
     return found
@@ -37,4 +37,6 @@ def told(width: int, height: int, frames: int, fps: float, release: Preset) -> s
     longest = release.frames / release.fps
     if frames / fps > longest + 0.5:
         line += f"; trained on {longest:.0f} seconds, longer clips may fall apart"
+    if release.shift != DEFAULT.shift:
+        line += f"; set video_shift {release.shift:g} and audio_shift {release.audio_shift:g} on the sampler"
     return line

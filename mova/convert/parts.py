@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..checkpoint.formats import GGUF
 from ..checkpoint.header import FLOATS, TensorInfo, broken, check_is_file
-from ..checkpoint.hub_record import release_name
+from ..checkpoint.prism import BASE, Prism, open_together
 from ..checkpoint.release import EMBEDDING, EXPERTS, JOINT, Checkpoint, open_checkpoint
 from ..checkpoint.weights import Weights, check_tensors, open_weights
 from ..errors import MovaError
@@ -145,12 +145,12 @@ def folders_of(part: str) -> tuple[str, ...]:
     return (part, "tokenizer") if part == "text_encoder" else (part,)
 
 
-def expert_target(checkpoint: Checkpoint, part: str, stem: str, dtype: str | None) -> Target:
-    """An expert with audio tower and bridge in one file."""
+def expert_target(checkpoint: Checkpoint, part: str, stem: str, dtype: str | None, source: str | None = None) -> Target:
+    """An expert with audio tower and bridge in one file. `source`: the release's name, if it is not the folder's."""
     prefixes = {EXPERTS[part]: ""} | {folder: folder + "." for folder in JOINT}
     held = {prefix: checkpoint.weights[folder] for folder, prefix in prefixes.items()}
     entries = [Entry(prefix + name, weights, name) for prefix, weights in held.items() for name in weights.tensors]
-    return joint_target(part, checkpoint.config, entries, source_of(checkpoint), stem, dtype)
+    return joint_target(part, checkpoint.config, entries, checkpoint.name, stem, dtype)
 
 
 def joint_target(
@@ -166,7 +166,7 @@ def audio_vae_target(checkpoint: Checkpoint, part: str, stem: str, dtype: str | 
     """The audio VAE, in one file."""
     config = {part: {**asdict(checkpoint.audio_vae), "continuous": True}}
     entries = [Entry(name, checkpoint.weights[part], name) for name in checkpoint.weights[part].tensors]
-    metadata = metadata_of(part, config, source_of(checkpoint), dtype)
+    metadata = metadata_of(part, config, checkpoint.name, dtype)
     return Target(*place_of(part, stem, dtype), entries, metadata, part, dtype)
 
 
@@ -175,7 +175,7 @@ def video_vae_target(checkpoint: Checkpoint, part: str, stem: str, dtype: str | 
     values, weights = checkpoint.configs[part], checkpoint.weights[part]
     resnets = values.get("num_res_blocks", 2)
     entries = [Entry(wan_name(name, resnets), weights, name) for name in weights.tensors]
-    metadata = metadata_of(part, {part: values}, source_of(checkpoint), dtype)
+    metadata = metadata_of(part, {part: values}, checkpoint.name, dtype)
     return Target(*place_of(part, stem, dtype), entries, metadata, part, dtype)
 
 
@@ -184,16 +184,11 @@ def text_encoder_target(checkpoint: Checkpoint, part: str, stem: str, dtype: str
     weights, tokenizer = checkpoint.weights[part], sentencepiece_model(checkpoint.root / "tokenizer")
     entries = [Entry(name, weights, name) for name in weights.tensors if name != EMBEDDING]
     entries += [Entry("spiece_model", FileBytes(tokenizer), "bytes")]
-    metadata = metadata_of(part, {part: checkpoint.configs[part]}, source_of(checkpoint), dtype)
+    metadata = metadata_of(part, {part: checkpoint.configs[part]}, checkpoint.name, dtype)
     return Target(*place_of(part, stem, dtype), entries, metadata, part, dtype)
 
 
 TARGETS = {"audio_vae": audio_vae_target, "video_vae": video_vae_target, "text_encoder": text_encoder_target}
-
-
-def source_of(checkpoint: Checkpoint) -> str:
-    """The release's name, for the metadata."""
-    return release_name(checkpoint.root)
 
 
 def metadata_of(part: str, config: Mapping[str, Any], source: str, dtype: str | None) -> dict[str, str]:
@@ -240,3 +235,26 @@ def plan_file(path: Path, stem: str | None, dtype: str, parts: Sequence[str] | N
     stem = stem or re.sub(rf"_{part}(_[^_]+)?$", "", path.stem)
     source = weights.metadata.get("source", path.stem)
     return joint_target(part, config, [Entry(n, weights, n) for n in weights.tensors], source, stem, dtype)
+
+
+def plan_prism(
+    prism: Prism,
+    base: Path | None,
+    stem: str | None,
+    dtype: str,
+    parts: Sequence[str] | None,
+    remedy: str = BASE,
+) -> Iterator[Target]:
+    """The experts of a file in Prism's layout, alone or over the release that it was trained from.
+
+    The VAEs and the text encoder are MOVA-360p's. remedy: what to do about a file that lacks something. Raises
+    MovaError if the file is damaged, lacks something, or is asked for parts that it has not.
+    """
+    if wrong := [part for part in parts or () if part not in EXPERTS]:
+        raise MovaError(
+            f"{prism.path} holds no {' and no '.join(wrong)}: Prism uses MOVA-360p's; convert these from there, or "
+            f"name only {' and '.join(EXPERTS)} with --parts."
+        )
+    checkpoint = open_together(prism, base, remedy)
+    for part in parts or EXPERTS:
+        yield expert_target(checkpoint, part, stem or prism.name, dtype)

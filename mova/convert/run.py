@@ -11,12 +11,23 @@ from torch import Tensor
 from ..checkpoint.formats import GGUF, check_format
 from ..checkpoint.header import TensorInfo
 from ..checkpoint.hub_record import release_name
+from ..checkpoint.prism import find_prism, open_prism
 from ..checkpoint.weights import Weights, open_weights
 from ..errors import MovaError
 from ..files import remove_leftovers
 from ..shorten import short
 from . import gguf_writer, safetensors_writer
-from .parts import PARTS, Entry, Target, chosen_parts, plan_file, plan_folder, sentencepiece_model, with_ending
+from .parts import (
+    PARTS,
+    Entry,
+    Target,
+    chosen_parts,
+    plan_file,
+    plan_folder,
+    plan_prism,
+    sentencepiece_model,
+    with_ending,
+)
 from .safetensors_writer import BytesDone
 from .sources import UNKNOWN, FileProgress, Sums, with_sums
 
@@ -38,11 +49,13 @@ def plan(
     stem: str | None = None,
     parts: Sequence[str] | None = None,
     opened: Callable[[Path], Weights] = open_weights,
+    base: Path | None = None,
 ) -> list[Target]:
-    """The files made of a released folder, or of one expert's file. Reads headers and configurations only.
+    """The files made of a released folder, of one expert's file, or of Prism's. Reads headers and configurations only.
 
     `stem` begins the files' names (None: the source's name; from the hub's cache, the model's); `parts` are those asked
-    for (None: `default_parts`); `opened` reads the headers in a part's folder.
+    for (None: `default_parts`); `opened` reads the headers in a part's folder; `base` is the folder of the release that
+    Prism's file goes over.
     The VAEs keep their stored dtype; the text encoder has no GGUF file here, and gets bf16 instead.
     Raises MovaError if something asked for is unknown, missing, damaged, or does not fit.
     """
@@ -51,6 +64,10 @@ def plan(
     if stem is not None:
         check_stem(stem)
     chosen = chosen_parts(parts)
+    if prism := find_prism(source):
+        return list(plan_prism(open_prism(prism), base, stem, dtype, chosen))
+    if base is not None:
+        raise MovaError(f"{source} is not in Prism's layout, and --base is for that; leave --base out.")
     if source.is_file():
         return [plan_file(source, stem, dtype, chosen)]
     # In float32 if it is stored so: sound shows rounding sooner than pictures do, and the files are small.
@@ -81,6 +98,7 @@ def convert(
     verified: bool = False,
     progress: FileProgress = lambda name, done, total: None,
     note: Callable[[str], None] = lambda text: None,
+    base: Path | None = None,
 ) -> Iterator[Converted]:
     """Write the planned files into a folder like ComfyUI's models, one after the other; yields each as it is done.
 
@@ -92,7 +110,7 @@ def convert(
     """
     source, destination = Path(source), Path(destination)
     check_destination(destination)
-    targets = plan(source, dtype, stem, parts)
+    targets = plan(source, dtype, stem, parts, base=base)
     paths = [path_of(target, destination) for target in targets]
     for path in paths:
         try:

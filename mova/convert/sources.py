@@ -22,9 +22,12 @@ FileProgress = Callable[[str, int, int], None]
 
 
 def with_sums(target: Target, root: Path, sum_of: Callable[[Path], str]) -> Target:
-    """A target whose metadata names its sources, by their paths in `root`, with the SHA-256 of each."""
+    """A target whose metadata names its sources, by their paths in `root` (of the base of another: by the part), with
+    the SHA-256 of each.
+    """
     paths = sorted({file_of(entry) for entry in target.entries})
-    sums = {path.relative_to(root).as_posix(): sum_of(path) for path in paths}
+    names = {path: path.relative_to(root if path.is_relative_to(root) else path.parents[1]) for path in paths}
+    sums = {name.as_posix(): sum_of(path) for path, name in names.items()}
     return replace(target, metadata={**target.metadata, KEY: json.dumps(sums)})
 
 

@@ -16,7 +16,7 @@ import safetensors.torch
 from torch import Tensor
 
 from ..checkpoint.formats import QUANTISED
-from ..checkpoint.header import broken, read_header
+from ..checkpoint.header import TensorInfo, broken, read_header
 from ..checkpoint.weights import Weights
 from ..convert.parts import Entry, Target, file_of
 from ..convert.run import writer
@@ -105,11 +105,16 @@ def write_piece(
 
 def check_file(piece: Piece) -> None:
     """Raise MovaError unless the tensors are those by whose header the file was laid out."""
-    source = piece.entries[0].source
-    if not isinstance(source, Weights):
+    sources = {id(entry.source): entry.source for entry in piece.entries if isinstance(entry.source, Weights)}
+    if not sources:
         return
-    planned = {name: info for name, info in source.tensors.items() if source.files[name] == piece.file}
-    if read_header(piece.file)[0] != planned:
+    found, parts = read_header(piece.file)[0], False
+    planned: dict[str, TensorInfo] = {}
+    for source in sources.values():
+        held = {name: info for name, info in source.tensors.items() if source.files[name] == piece.file}
+        planned |= {source.stored.get(name, name): info for name, info in held.items()}
+        parts = parts or bool(source.stored)  # of a file that holds more than these
+    if planned != ({name: found.get(name) for name in planned} if parts else found):
         raise broken(piece.file, "is not the file that the hub announced", "delete it, and run the same command again")
 
 

@@ -1,14 +1,15 @@
 """What is to be written of a repository: planned by its small files, and the headers of weights that stay there."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from ..checkpoint.header import broken
+from ..checkpoint.prism import prism_of
 from ..checkpoint.release import EXPERTS
 from ..checkpoint.weights import STEMS, Weights, read_json
-from ..convert.parts import PARTS, Target, folders_of
+from ..convert.parts import PARTS, Target, folders_of, plan_prism
 from ..convert.run import default_parts, plan, writer
 from ..convert.sources import sha256_of, with_sums
 from ..errors import MovaError
@@ -40,11 +41,15 @@ def prepare(
     dtype: str,
     parts: tuple[str, ...] | None,
     note: Callable[[str], None],
+    prism: str | None = None,
 ) -> tuple[list[Job], list[Path]]:
     """Fetch what is small, and plan by it: the files to write, and those that are there already.
 
-    The experts come last: at the end, when the disk is fullest, only a shard of 10 GB lies beside the files.
+    The experts come last: at the end, when the disk is fullest, only a shard of 10 GB lies beside the files. prism: the
+    folder of the repository in which a file in Prism's layout lies.
     """
+    if prism is not None:
+        return jobs_of(prism_targets(repository, state, prism, dtype, parts), repository, state, places)
     folders = sorted({folder for part in parts or PARTS for folder in folders_of(part)})
     if absent := [folder for folder in folders if not any(name.startswith(folder + "/") for name in repository.files)]:
         raise MovaError(
@@ -62,10 +67,23 @@ def prepare(
             note(left_out)
     # Both experts ask for the parts they share.
     opened = functools.cache(lambda folder: open_remote(repository, state, folder))
-    targets = [
-        with_sums(target, state, lambda path: sum_of(repository, state, path))
-        for target in plan(state, dtype, None, parts, opened)
-    ]
+    return jobs_of(plan(state, dtype, None, parts, opened), repository, state, places)
+
+
+def prism_targets(
+    repository: Repository, state: Path, folder: str, dtype: str, parts: tuple[str, ...] | None
+) -> Iterator[Target]:
+    """The experts of the file in Prism's layout in a folder of the repository."""
+    (state / folder).mkdir(parents=True, exist_ok=True)
+    weights = open_remote(repository, state, state / folder)
+    remedy = f"fetch {folder} of {repository.name} by hand, and put it over MOVA-360p with convert --base"
+    return plan_prism(prism_of(weights, weights.paths()[0]), None, None, dtype, parts, remedy)
+
+
+def jobs_of(
+    planned: Iterable[Target], repository: Repository, state: Path, places: Places
+) -> tuple[list[Job], list[Path]]:
+    targets = [with_sums(target, state, lambda path: sum_of(repository, state, path)) for target in planned]
     targets.sort(key=lambda target: target.part in EXPERTS)
     jobs, kept = [], []
     for target in targets:

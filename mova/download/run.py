@@ -27,6 +27,9 @@ from .singles import SINGLES, Wanted
 from .state import PIN, errors_of, locked, pinned_commit
 
 RELEASES = {name: f"OpenMOSS-Team/{name}" for name in ("MOVA-360p", "MOVA-720p")}
+# Prism's, by the folder of the repository that each lies in.
+PRISM_REPOSITORY = "FrancisRing/Prism"
+PRISM = {f"Prism-{folder}": folder for folder in ("preview_alpha", "preview_beta")}
 ALL_PARTS = (*PARTS, *SINGLES)
 
 
@@ -50,18 +53,19 @@ def download(
     if an unfinished download was begun otherwise.
     """
     places = destination if isinstance(destination, Places) else Places(Path(destination))
-    repository_name = full_name(name)
+    repository_name, prism = PRISM_REPOSITORY if name in PRISM else full_name(name), PRISM.get(name)
     check_format(dtype)
     chosen = chosen_parts(parts, ALL_PARTS)
     check_destination(places.root)
     library()
-    state = places.state(repository_name)
+    state = places.state(repository_name if prism is None else f"{PRISM_REPOSITORY.split('/')[0]}/{name}")
     with errors_of(places.root), locked(state):
         extra, there = singles.ask_for([part for part in chosen or () if part in SINGLES], places)
         for folder in {wanted.path.parent for wanted in extra}:
             folder.mkdir(parents=True, exist_ok=True)
         own = chosen and tuple(part for part in chosen if part in PARTS)
-        wanted = {"repository": repository_name, "dtype": dtype, "verify": verified}
+        wanted: dict[str, object] = {"repository": repository_name, "dtype": dtype, "verify": verified}
+        wanted |= {} if prism is None else {"folder": prism}
         repository, jobs = None, list[Job]()
         if own != ():
             repository, jobs, kept = begin(state, places, wanted, own, extra, note)
@@ -101,7 +105,8 @@ def begin(
         shutil.rmtree(state, ignore_errors=True)
     try:
         repository = open_repository(str(wanted["repository"]), commit)
-        jobs, kept = prepare(repository, state, places, str(wanted["dtype"]), parts, note)
+        folder = str(wanted["folder"]) if "folder" in wanted else None
+        jobs, kept = prepare(repository, state, places, str(wanted["dtype"]), parts, note, folder)
         if commit is None:
             for job in jobs:
                 job.partial.unlink(missing_ok=True)
@@ -119,7 +124,9 @@ def full_name(name: str) -> str:
     """OWNER/NAME of a repository. Raises MovaError if it is neither a release's name nor like that."""
     found = RELEASES.get(name, name)
     if not re.fullmatch(r"(?!\.)[\w.-]+/(?!\.)[\w.-]+", found, re.ASCII):
-        raise MovaError(f"There is no release called {short(name)}; choose {', '.join(RELEASES)}, or give OWNER/NAME.")
+        raise MovaError(
+            f"There is no release called {short(name)}; choose {', '.join([*RELEASES, *PRISM])}, or give OWNER/NAME."
+        )
     return found
 
 

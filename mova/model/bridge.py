@@ -1,6 +1,8 @@
 """The bridge: in front of a block, each tower attends to the other's tokens."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from .kernels import Kernels
 from .layers import CrossAttention
 from .recording import held
 from .rope import Rotation
+from .video_memory import VideoMemory
 
 
 class Conditioner(nn.Module):
@@ -29,10 +32,16 @@ class Conditioner(nn.Module):
         kernels: Kernels,
         rotation: Rotation | None = None,
         context_rotation: Rotation | None = None,
+        keep: Callable[[Tensor, Tensor], None] | None = None,
     ) -> Tensor:
-        """x [B, L, dim], y [B, S, context_dim] -> what to add to x, [B, L, dim]."""
+        """x [B, L, dim], y [B, S, context_dim] -> what to add to x, [B, L, dim]. `keep` gets keys and values of y."""
         y = self.y_norm(y)
-        return self.inner(x, y, kernels=kernels, rotation=rotation, context_rotation=context_rotation)
+        if keep is None:
+            return self.inner(x, y, kernels=kernels, rotation=rotation, context_rotation=context_rotation)
+        keys, values = self.inner.keys_and_values(y, kernels, context_rotation)
+        del y
+        keep(keys, values)
+        return self.inner.attend(x, keys, values, kernels, rotation)
 
 
 # How much a direction of the bridge brings; a tensor [] where torch.compile must not take it for a constant.
@@ -48,6 +57,7 @@ class BridgeInput:
     audio_rotation: Rotation | None = None
     a2v_scale: Scale = 1.0
     v2a_scale: Scale = 1.0
+    memory: VideoMemory | None = None  # gets what the audio attends to, where it does
 
 
 def is_off(scale: Scale) -> bool:
@@ -97,7 +107,8 @@ class Bridge(nn.Module):
         # A direction whose scale is 0 adds nothing and is not computed. The small update waits for the large one.
         update = None
         if not is_off(given.v2a_scale):
-            update = kernels.piece(lambda x, y: to_audio(x, y, kernels, *turns[::-1]), audio, video)
+            keep = None if given.memory is None else partial(given.memory.keep, layer)
+            update = kernels.piece(lambda x, y: to_audio(x, y, kernels, *turns[::-1], keep), audio, video)
         if not is_off(given.a2v_scale):
             change = kernels.piece(lambda x, y: to_video(x, y, kernels, *turns), video, audio)
             video = add_scaled(video, change, given.a2v_scale)
@@ -105,3 +116,11 @@ class Bridge(nn.Module):
         if update is not None:
             audio = add_scaled(audio, update, given.v2a_scale)
         return video, audio
+
+    def remember(self, layer: int, audio: Tensor, memory: VideoMemory, given: BridgeInput) -> Tensor:
+        """The audio's update alone, from what is kept of the video; in place where no gradients are recorded."""
+        if layer not in memory.layers or is_off(given.v2a_scale):
+            return audio
+        to_audio: Any = self.video_to_audio_conditioners[layer]
+        update = to_audio.inner.attend(audio, *memory.read(layer, audio.device), given.kernels, given.audio_rotation)
+        return add_scaled(audio, update, given.v2a_scale)

@@ -15,6 +15,7 @@ from .config import MovaConfig
 from .kernels import Kernels
 from .rope import Rotation, Turn, TurnHalves, Window, bridge_times, time_table, tower_turn
 from .tower import BlockInput, Tower, run_block
+from .video_memory import VideoMemory
 
 
 class Text(NamedTuple):
@@ -72,6 +73,29 @@ def run_layer(index: int, layer: Layer, video: Tensor, audio: Tensor) -> tuple[T
     return layer(video, audio)
 
 
+@dataclass(frozen=True, eq=False)
+class AudioLayer:
+    """A layer of the audio alone, against what is kept of the video. Called with audio tokens, it updates them."""
+
+    index: int
+    model: "JointModel"
+    memory: VideoMemory
+    audio: BlockInput
+    bridge: BridgeInput
+
+    def __call__(self, audio: Tensor) -> Tensor:
+        audio = self.model.dual_tower_bridge.remember(self.index, audio, self.memory, self.bridge)
+        return run_block(self.model.audio_dit.blocks[self.index], audio, self.audio)
+
+
+# (layer index, the layer, audio tokens) -> their new values.
+RunAudioLayer = Callable[[int, AudioLayer, Tensor], Tensor]
+
+
+def run_audio_layer(index: int, layer: AudioLayer, audio: Tensor) -> Tensor:
+    return layer(audio)
+
+
 class JointModel(Tower):
     """One denoising expert of MOVA. Token tensors are updated in place, but where gradients are recorded."""
 
@@ -97,11 +121,16 @@ class JointModel(Tower):
         self.config, self.kernels = config, kernels or Kernels()
         self.last_rotations: tuple[Any, Rotations] | None = None
 
-    def embed_text(self, context: Tensor) -> Text:
-        """UMT5 features [B, tokens, text] -> what forward takes; worth keeping for a prompt used in many steps."""
+    def embed_text(self, context: Tensor, audio_context: Tensor | None = None) -> Text:
+        """UMT5 features [B, tokens, text] -> what forward takes; worth keeping for a prompt used in many steps.
+
+        audio_context: those of a text of the audio tower's own, as Prism was trained with; None: the same.
+        """
+        audio_context = context if audio_context is None else audio_context
         if self.cast_inputs:
-            context = context.to(next(self.text_embedding.parameters()).dtype)
-        return Text(self.text_embedding(context), self.audio_dit.text_embedding(context))
+            dtype = next(self.text_embedding.parameters()).dtype
+            context, audio_context = context.to(dtype), audio_context.to(dtype)
+        return Text(self.text_embedding(context), self.audio_dit.text_embedding(audio_context))
 
     def rotations(self, grid: tuple[int, ...], length: int, fps: float | Window, device: torch.device) -> Rotations:
         """The rotary embeddings for a patch grid (t, h, w) and a number of audio latents; the last are remembered."""
@@ -135,13 +164,15 @@ class JointModel(Tower):
         kernels: KernelsByPlace | None = None,
         run_layer: RunLayer = run_layer,
         rotations: Rotations | None = None,
+        memory: VideoMemory | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Flow velocities (noise - data) of both modalities.
 
         video [B, 36, T, H, W]: 16 noisy latent channels, 4 mask, 16 condition; audio [B, 128, L]; timesteps [B] in
         0..1000; context: UMT5 features [B, tokens, text], or embed_text of them; fps: of the clip, or which part of it
         this is; the scales weigh what the bridge brings from audio to video and from video to audio; rotations: others
-        than the model's own. Returns [B, 16, T, H, W] and [B, 128, L].
+        than the model's own; memory: gets what the audio attends to in the video, for audio_velocity. Returns
+        [B, 16, T, H, W] and [B, 128, L].
         """
         used = kernels or KernelsByPlace(self.kernels, self.kernels, self.kernels)
         text = context if isinstance(context, Text) else self.embed_text(context)
@@ -151,7 +182,7 @@ class JointModel(Tower):
         video, video_grid = self.patchify(video.to(dtype))
         audio, audio_grid = self.audio_dit.patchify(audio.to(dtype))
         rotations = rotations or self.rotations(video_grid, audio_grid[0], fps, video.device)
-        bridge = BridgeInput(used.bridge, *rotations.bridge, a2v_scale, v2a_scale)
+        bridge = BridgeInput(used.bridge, *rotations.bridge, a2v_scale, v2a_scale, memory)
         inputs = (
             BlockInput(text.video, video_modulation, rotations.video, used.video),
             BlockInput(text.audio, audio_modulation, rotations.audio, used.audio),
@@ -161,3 +192,27 @@ class JointModel(Tower):
 
         video = self.unpatchify(self.head(video, video_time), video_grid)
         return video, self.audio_dit.unpatchify(self.audio_dit.head(audio, audio_time), audio_grid)
+
+    def audio_velocity(
+        self,
+        audio: Tensor,
+        timestep: Tensor,
+        text: Text,
+        memory: VideoMemory,
+        rotations: Rotations,
+        v2a_scale: Scale = 1.0,
+        kernels: KernelsByPlace | None = None,
+        run_layer: RunAudioLayer = run_audio_layer,
+    ) -> Tensor:
+        """The audio's flow velocity [B, 128, L] with the video's tokens as they were in the evaluation kept in memory.
+
+        rotations: those of that evaluation. What forward would give with these tokens held, at the audio tower's cost.
+        """
+        used = kernels or KernelsByPlace(self.kernels, self.kernels, self.kernels)
+        time, modulation = self.audio_dit.embed_time(timestep, text.audio.dtype)
+        audio, grid = self.audio_dit.patchify(audio.to(text.audio.dtype))
+        bridge = BridgeInput(used.bridge, *rotations.bridge, v2a_scale=v2a_scale)
+        block = BlockInput(text.audio, modulation, rotations.audio, used.audio)
+        for i in range(len(self.audio_dit.blocks)):
+            audio = run_layer(i, AudioLayer(i, self, memory, block, bridge), audio)
+        return self.audio_dit.unpatchify(self.audio_dit.head(audio, time), grid)

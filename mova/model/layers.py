@@ -84,8 +84,15 @@ class CrossAttention(nn.Module):
     ) -> Tensor:
         """x [B, L, dim], context [B, S, context_dim] -> [B, L, dim]. Without the names after *, called as Wan's."""
         kernels = kernels or self.kernels_of(transformer_options)
-        k = kernels.norm_and_rotate_(self.k(context), self.norm_k, self.num_heads, context_rotation)
-        v = self.v(context)
+        return self.attend(x, *self.keys_and_values(context, kernels, context_rotation), kernels, rotation)
+
+    def keys_and_values(self, context: Tensor, kernels: Kernels, rotation: Rotation | None) -> tuple[Tensor, Tensor]:
+        """What x attends to of the context [B, S, context_dim]: each [B, S, dim]."""
+        k = kernels.norm_and_rotate_(self.k(context), self.norm_k, self.num_heads, rotation)
+        return k, self.v(context)
+
+    def attend(self, x: Tensor, k: Tensor, v: Tensor, kernels: Kernels, rotation: Rotation | None) -> Tensor:
+        """x [B, L, dim] -> [B, L, dim]."""
         q = kernels.norm_and_rotate_(self.q(x), self.norm_q, self.num_heads, rotation)
         out = kernels.attention(q, k, v, self.num_heads)
         del q, k, v

@@ -11,6 +11,9 @@ from .schedule import TIMESTEPS
 # (video, audio, video timestep, audio timestep) -> velocities; the timesteps are scalars in 0..1000.
 Velocity = Callable[[Tensor, Tensor, float, float], tuple[Tensor, Tensor]]
 
+# (step, 0-based) -> sigmas of the audio's steps in it [count + 1]; (audio, timestep) -> its velocity alone.
+AudioAlone = tuple[Callable[[int], Tensor], Callable[[Tensor, float], Tensor]]
+
 # (step that is done, 0-based; video, audio)
 Callback = Callable[[int, Tensor, Tensor], None]
 
@@ -23,8 +26,11 @@ def euler(
     audio_sigmas: Tensor,
     callback: Callback | None = None,
     cancelled: Callable[[], bool] | None = None,
+    alone: AudioAlone | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The published loop: x <- x + v * (sigma_next - sigma), each modality along its own sigmas [steps + 1].
+
+    alone: the audio takes several steps in each, the first with the joint velocity.
 
     Raises Cancelled before the first step at which cancelled() is true, and NotFinite (with its step, 0-based) behind
     the first that leaves NaN or infinite values.
@@ -38,9 +44,23 @@ def euler(
         watch.check()
         video_velocity, audio_velocity = velocity(video, audio, video_times[step], audio_times[step])
         video = video + video_velocity * video_moves[step]
-        audio = audio + audio_velocity * audio_moves[step]
+        if alone is None:
+            audio = audio + audio_velocity * audio_moves[step]
+        else:
+            audio = audio_steps(alone, step, audio, audio_velocity)
         watch.note(step, video=video, audio=audio)
         if callback:
             callback(step, video, audio)
     watch.check(wait=True)
     return video, audio
+
+
+def audio_steps(alone: AudioAlone, step: int, audio: Tensor, velocity: Tensor) -> Tensor:
+    """The audio's steps in a step of the video, which begins with this velocity."""
+    sigmas_of, velocity_of = alone
+    sigmas = sigmas_of(step)
+    times, moves = (sigmas * TIMESTEPS).tolist(), sigmas.diff().tolist()
+    audio = audio + velocity * moves[0]
+    for time, move in zip(times[1:-1], moves[1:], strict=True):
+        audio = audio + velocity_of(audio, time) * move
+    return audio

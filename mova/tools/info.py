@@ -7,12 +7,14 @@ import collections
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint.header import DTYPE_BITS, TensorInfo
 from ..checkpoint.hub_record import record_of
+from ..checkpoint.prism import is_prism
 from ..checkpoint.quantised_layers import BESIDE, METADATA, quantised_layers
 from ..checkpoint.release import EXPERT_FOLDERS, FOLDERS, JOINT, open_checkpoint
 from ..checkpoint.weights import PICKLES, open_weights
@@ -113,7 +115,9 @@ def describe_gguf(path: Path) -> Iterator[str]:
 
 def describe_clip(path: Path) -> Iterator[str]:
     clip = dataclasses.asdict(read_clip_info(path))
-    settings = {**clip.pop("settings"), **dict(node_settings(clip.pop("prompt")))}
+    settings, prompt = clip.pop("settings"), clip.pop("prompt")
+    if "mova" not in settings:  # else it is a clip of the command line, whose workflow says the same
+        settings |= dict(node_settings(prompt))
     yield f"clip {path}"
     for name, value in clip.items():
         yield printable(f"{name}: {value}")
@@ -135,6 +139,11 @@ def node_settings(prompt: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def kind_of(shapes: Shapes, metadata: Mapping[str, str]) -> str:
     """Which part of a model these tensors are, by their names; empty if of none."""
+    if is_prism(shapes):
+        depth = sum(
+            bool(re.fullmatch(r"fusion_blocks\.\d+\.audio_block\.self_attn\.q\.weight", name)) for name in shapes
+        )
+        return f"Prism, both experts in one file, {depth} layers with sound"
     if "audio_dit.patch_embedding.weight" in shapes:
         config = MovaConfig.from_file(shapes, metadata)
         layers = f"{config.video_dit.num_layers} video and {config.audio_dit.num_layers} audio layers"

@@ -14,6 +14,7 @@ from ...mova import MovaConfig, MovaError
 from ...mova.sampling.finite import Watch
 from . import context_windows, finite
 from .checks import check_conditioning, check_image_fits, check_latent_shapes
+from .finite import AUDIO_TEXT
 from .model import HostModel
 from .settings import PREFIX, Settings
 
@@ -73,7 +74,9 @@ class MOVA(comfy.model_base.BaseModel):
         given = given.expand(len(given), MASK_CHANNELS, -1, -1, -1).to(image)
         batch = max(len(given), len(image))
         condition = torch.cat([comfy.utils.repeat_to_batch_size(part, batch) for part in (given, image)], dim=1)
+        own = {"audio_context": comfy.conds.CONDRegular(entries[AUDIO_TEXT])} if AUDIO_TEXT in entries else {}
         return {
+            **own,
             "c_crossattn": comfy.conds.CONDRegular(entries["cross_attn"]),
             "condition": comfy.conds.CONDRegular(condition),
             "frame_rate": comfy.conds.CONDConstant(self.frame_rate),

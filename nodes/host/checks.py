@@ -12,6 +12,10 @@ from ...mova.errors import first_line
 from ...mova.sampling.conditioning import GRID, TEMPORAL_STRIDE, audio_latents, check_fps, check_size
 from ...mova.shorten import short
 from . import finite
+from .finite import AUDIO_TEXT
+
+# Of a sound, a second. Of less, ffmpeg makes nothing of a sample; for more, its filter needs more memory than there is.
+LOWEST_RATE, HIGHEST_RATE = 11, 100_000_000
 
 
 def check_latent_shapes(shapes: Sequence[Sequence[int]], config: MovaConfig) -> None:
@@ -44,13 +48,16 @@ def check_batches(shapes: Sequence[Sequence[int]]) -> None:
 def check_conditioning(text: Tensor | None, entries: dict[str, Any], config: MovaConfig) -> None:
     """Raise MovaError unless a conditioning has text features of the model's width, and an image part."""
     width = config.video_dit.text_dim
-    if text is None or text.shape[-1] != width:
-        raise MovaError(
-            f"MOVA needs text features {width} wide, not {'none' if text is None else text.shape[-1]}; load the text "
-            "encoder umt5_xxl with the type wan."
-        )
-    if text.ndim != 3:
-        raise MovaError(f"The text features are {[*text.shape]}, not [batch, tokens, {width}]; encode the text again.")
+    for features in (text, entries.get(AUDIO_TEXT, text)):
+        if features is None or features.shape[-1] != width:
+            found = "none" if features is None else features.shape[-1]
+            raise MovaError(
+                f"MOVA needs text features {width} wide, not {found}; load the text encoder umt5_xxl with the type wan."
+            )
+        if features.ndim != 3:
+            raise MovaError(
+                f"The text features are {[*features.shape]}, not [batch, tokens, {width}]; encode the text again."
+            )
     finite.check_entries(text, entries)
     if entries.get("concat_latent_image") is None or entries.get("concat_mask") is None:
         raise MovaError("The conditioning has no image part; put MOVA Conditioning between the text and the sampler.")
@@ -177,11 +184,14 @@ def check_audio(audio: Any) -> None:
     if len(shape) != 3 or 0 in shape:
         raise MovaError(f"The sound in audio has the shape {shape}, not [batch, channels, samples]; load another.")
     try:
-        works = not isinstance(rate, str) and 11 <= float(rate) < math.inf  # of less, ffmpeg makes nothing of a sample
+        works = not isinstance(rate, str) and LOWEST_RATE <= float(rate) <= HIGHEST_RATE
     except (TypeError, ValueError, OverflowError):
         works = False
     if not works:
-        raise MovaError(f"The sound in audio has a sample rate of {short(rate)}, not of 11 or more; load another.")
+        raise MovaError(
+            f"The sound in audio has a sample rate of {short(rate)}, not from {LOWEST_RATE} to {HIGHEST_RATE}; "
+            "load another."
+        )
 
 
 def check_images(images: Tensor, slot: str) -> None:

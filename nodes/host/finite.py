@@ -15,6 +15,8 @@ from ...mova.shorten import first_names
 
 NAN = "NaN or infinite values"
 
+AUDIO_TEXT = "mova_audio_text"  # a conditioning's entry: text features of the audio tower's own [B, tokens, width]
+
 
 def check(tensor: Any, whose: str, remedy: str) -> None:
     """Raise MovaError if a tensor (also a nested one) holds NaN or infinite values. Waits for its device."""
@@ -31,10 +33,15 @@ def check_latent(parts: Any, whose: str) -> None:
 
 def check_entries(text: Tensor | None, entries: dict[str, Any]) -> None:
     """check() for the tensors of a conditioning, before the weights are loaded for it."""
-    named = {"text": text, "picture": entries.get("concat_latent_image"), "mask": entries.get("concat_mask")}
+    named = {
+        "text": text,
+        "audio prompt": entries.get(AUDIO_TEXT),
+        "picture": entries.get("concat_latent_image"),
+        "mask": entries.get("concat_mask"),
+    }
     for what, tensor in named.items():
         if isinstance(tensor, Tensor):
-            remedy = "encode the text again" if what == "text" else "look at the VAE and the picture"
+            remedy = "encode the text again" if what in ("text", "audio prompt") else "look at the VAE and the picture"
             check(tensor, f"The conditioning's {what}", remedy)
 
 

@@ -11,10 +11,17 @@ import torch
 from torch import Tensor
 
 from ...mova.sampling.guidance import Guidance, guided
+from ...mova.sampling.guidance_plan import GuidancePlan, Spans, step_of
 from . import notice
 from .checks import check_given_noise, check_run, unbound
 from .nested import AudioVideoLatent
 from .settings import Settings
+
+
+def is_ordinary(guidance: Guidance) -> bool:
+    """Whether the host's own guidance does it."""
+    return guidance.bridge == 1 and guidance.audio == guidance.text
+
 
 # Which of the host's conditionings an evaluation (with text, with bridge) is made with.
 CONDITIONINGS = {(False, False): "unbridged", (False, True): "negative", (True, True): "positive"}
@@ -33,12 +40,15 @@ class MovaGuider(comfy.samplers.CFGGuider):
         model: Any,
         positive: list,
         negative: list,
-        guidance: Guidance,
+        plan: GuidancePlan,
         settings: Settings,
+        sigmas: Tensor | None = None,
     ) -> None:
+        """sigmas: of the whole run, if it is more than what this guider samples."""
         super().__init__(model)
-        self.guidance = guidance
-        self.ordinary = guidance.bridge == 1 and guidance.audio == guidance.text
+        self.plan, self.whole = plan, sigmas
+        guidance = plan.guidance
+        self.ordinary = is_ordinary(guidance)
         self.audio_shift_ratio = settings.audio_shift_ratio
         self.latent_shapes: list = []
         self.given = [*positive, *negative]
@@ -49,7 +59,7 @@ class MovaGuider(comfy.samplers.CFGGuider):
             off = replace(settings, a2v_scale=0.0, v2a_scale=0.0).entries()
             conds["unbridged"] = node_helpers.conditioning_set_values(negative, {**off, "prompt_type": "negative"})
         self.inner_set_conds(conds)
-        self.set_cfg(guidance.text)
+        self.set_cfg(max((guidance.text, *plan.spans.per_step)))  # of a step: predict_noise
 
     def sample(
         self,
@@ -65,6 +75,8 @@ class MovaGuider(comfy.samplers.CFGGuider):
         latent = {"samples": latent_image, "noise_mask": denoise_mask}
         check_run(latent, self.given, self.model_patcher.model.mova_config)
         check_given_noise(noise, latent_image)
+        if self.whole is None:
+            self.whole = sigmas
         options = self.model_options
         if not self.ordinary and (options.get("sampler_pre_cfg_function") or "sampler_cfg_function" in options):
             notice.show(
@@ -108,16 +120,21 @@ class MovaGuider(comfy.samplers.CFGGuider):
     ) -> Tensor:
         """The denoised latent [B, 1, N]: guidance mixes it as it mixes velocities, since the weights add up to 1."""
         options = model_options or {}
-        if self.ordinary:
+        guidance = self.plan.guidance
+        if self.plan.spans != Spans():  # else nothing waits for the device
+            assert self.whole is not None
+            guidance = self.plan.at(step_of(float(timestep.flatten()[0]), self.whole), len(self.whole) - 1)
+        if is_ordinary(guidance):
+            self.set_cfg(guidance.text)
             return super().predict_noise(x, timestep, options, seed)
-        kinds = self.guidance.needed()
+        kinds = guidance.needed()
         conds = [self.conds[CONDITIONINGS[kind]] for kind in kinds]
         outputs = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, options)
         parts = {
             kind: tuple(comfy.utils.unpack_latents(output, self.latent_shapes))
             for kind, output in zip(kinds, outputs, strict=True)
         }
-        mixed = comfy.utils.pack_latents(guided(lambda text, bridge: parts[text, bridge], self.guidance))[0].to(x)
+        mixed = comfy.utils.pack_latents(guided(lambda text, bridge: parts[text, bridge], guidance))[0].to(x)
         return self.after_guidance(mixed, outputs[-2:], x, timestep, options)
 
     def after_guidance(

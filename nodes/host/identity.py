@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...mova.sampling.guidance import Guidance
+from ...mova.sampling.guidance_plan import GuidancePlan, Spans
 from .settings import Settings
 
 FEW = 64  # values of a weight: files of other weights differ in more than a thousandth of them
@@ -30,12 +30,14 @@ def identity(
     given: Mapping[str, Any],
     seed: int,
     sampler: Any,
-    guidance: Guidance,
+    plan: GuidancePlan,
     settings: Settings,
 ) -> dict[str, Any]:
     """All that makes a run, as JSON has it. `given`: tensors, nested ones, conditionings."""
     said: dict[str, Any] = {name: digest(value) for name, value in given.items()}
-    said |= {"seed": seed, "guidance": asdict(guidance), **asdict(settings)}  # samplers draw from the seed, too
+    said |= {"seed": seed, "guidance": asdict(plan.guidance), **asdict(settings)}  # samplers draw from the seed, too
+    if plan.spans != Spans():
+        said["spans"] = digest(asdict(plan.spans))
     said["sampler"] = getattr(sampler.sampler_function, "__name__", "?")
     said["sampler_options"] = digest([sampler.sampler_function, sampler.extra_options, sampler.inpaint_options])
     said["sigmas"] = [[float(sigma) for sigma in stage.sigmas] for stage in stages]

@@ -21,6 +21,7 @@ class Options:
 
     elementwise: str = "torch"  # a key of NORMS
     low_memory: bool = False
+    audio_memory: str = "exact"
 
 
 @dataclass(frozen=True, eq=False)

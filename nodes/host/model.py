@@ -1,5 +1,6 @@
 """The joint model as ComfyUI calls its diffusion models: what people plug in finds its place around each layer."""
 
+from dataclasses import replace
 from typing import Any
 
 import comfy.ops
@@ -9,9 +10,11 @@ from torch import Tensor, nn
 
 from ...mova import JointModel, MovaConfig
 from ...mova.model.bridge import Scale
-from ...mova.model.joint import KernelsByPlace, Layer, Rotations, RunLayer
+from ...mova.model.joint import AudioLayer, KernelsByPlace, Layer, Rotations, RunAudioLayer, RunLayer, Text
 from ...mova.model.layers import CrossAttention, patches
+from ...mova.model.video_memory import VideoMemory, byte_count
 from ...mova.sampling.audio_shift import shift_audio
+from .audio_steps import KEY, Memories
 from .hooks import Hooks, Replacements, after_block, find, plug
 from .kernels import kernels_by_place, kernels_of, options_of, say_block
 from .rope import OwnEmbedder, plugged_turn
@@ -78,9 +81,11 @@ class HostModel(JointModel):
         condition: Tensor,
         frame_rate: float = 24.0,
         settings: Settings | None = None,
+        audio_context: Tensor | None = None,
         **named: float,
     ) -> list[Tensor]:
-        """condition [B, 20, T, H, W]: mask and image latents. Settings may be named, too.
+        """condition [B, 20, T, H, W]: mask and image latents; audio_context: text features of the audio tower's own.
+        Settings may be named, too.
 
         clip_fea and time_dim_concat are of the host's Wan, and of no use here.
         """
@@ -96,20 +101,48 @@ class HostModel(JointModel):
         compiled, size = torch.compiler.is_compiling(), (grid, x[1].shape[-1], frame_rate, latents.device)
         rotations, hooks, (ratio, a2v_scale, v2a_scale) = self.prepare(compiled, size, settings, used)
         audio, audio_timestep, finish = shift_audio(x[1], timestep, ratio)
+        memories: Memories | None = transformer_options.get(KEY)
+        text = context if audio_context is None else self.embed_text(context, audio_context)
+        if memories is not None and not memories.recording:
+            text = text if isinstance(text, Text) else self.embed_text(text)
+            kept, run_alone = memories.of(transformer_options["uuids"]), self.audio_runner(used, hooks)
+            alone = (audio, audio_timestep, text, kept, rotations, v2a_scale, used, run_alone)
+            return [torch.zeros_like(x[0]), finish(self.audio_velocity(*alone))]
+        memory = memories and self.new_memory(memories, latents, grid)
         video, audio = super().forward(
             latents,
             audio,
             timestep,
             audio_timestep,
-            context,
+            text,
             frame_rate,
             a2v_scale,
             v2a_scale,
             kernels=used,
             run_layer=self.layer_runner(transformer_options, latents, used, hooks),
             rotations=rotations,
+            memory=memory,
         )
+        if memories is not None and memory is not None:
+            memories.take(memory, transformer_options["uuids"], len(latents))
         return [video, finish(audio)]
+
+    def new_memory(self, memories: Memories, latents: Tensor, grid: torch.Size) -> VideoMemory:
+        """For one evaluation, of as many conditionings as are in its batch."""
+        bridge, item = self.dual_tower_bridge.config, 1 if memories.fp8 else latents.element_size()
+        size = byte_count(len(latents) * grid.numel(), bridge.audio_hidden_dim, len(bridge.layers), item)
+        return memories.new(latents.device, size)
+
+    def audio_runner(self, used: KernelsByPlace, hooks: Hooks) -> RunAudioLayer:
+        """What is done around each layer of the audio alone: the host fetches weights as they are needed."""
+
+        def run(index: int, layer: AudioLayer, audio: Tensor) -> Tensor:
+            say_block(used, index)
+            if hooks.audio is not None:
+                layer = replace(layer, audio=replace(layer.audio, plugged=hooks.audio[index]))
+            return layer(audio)
+
+        return run
 
     @torch.compiler.disable  # type: ignore[untyped-decorator] # computed on the processor: torch.compile would want a C++ compiler for it
     def prepare(

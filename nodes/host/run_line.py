@@ -10,8 +10,9 @@ from typing import Any
 import comfy.model_management
 from torch import Tensor
 
-from ...mova.sampling.guidance import Guidance
+from ...mova.sampling.guidance_plan import GuidancePlan
 from . import notice
+from .audio_steps import sample_euler
 from .step_by_step import EULER
 
 GIB = 1 << 30
@@ -35,11 +36,14 @@ class RunLine:
     """The line on the node; it is told of each step that is done. `sampler`: others than Euler may evaluate the model
     several times in a step."""
 
-    def __init__(self, steps: int, guidance: Guidance, sampler: Any, memory: str, done: int = 0) -> None:
-        count = (steps - done) * len(guidance.needed())
-        least = "" if getattr(sampler, "sampler_function", None) is EULER else "at least "
+    def __init__(
+        self, steps: int, plan: GuidancePlan, sampler: Any, memory: str, done: int = 0, audio_steps: int = 1
+    ) -> None:
+        count = plan.evaluations(steps, done)
+        least = "" if getattr(sampler, "sampler_function", None) in (EULER, sample_euler) else "at least "
         self.steps = steps
-        self.size = f"{least}{count} evaluation{'s' * (count != 1)}; {memory}"
+        more = f", {count * (audio_steps - 1)} of the audio alone" if audio_steps > 1 else ""
+        self.size = f"{least}{count} evaluation{'s' * (count != 1)}{more}; {memory}"
         self.begun = self.last = time.monotonic()
         self.took: list[float] = []
         first = f"{steps - done} step{'s' * (steps - done != 1)}, {self.size}"

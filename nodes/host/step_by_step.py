@@ -10,8 +10,10 @@ from typing import Any
 import comfy.k_diffusion.sampling as samplers
 from torch import Tensor
 
+from . import audio_steps
+
 EULER = samplers.sample_euler
-WITHOUT_MEMORY = (EULER, samplers.sample_heun, samplers.sample_dpm_2)
+WITHOUT_MEMORY = (EULER, audio_steps.sample_euler, samplers.sample_heun, samplers.sample_dpm_2)
 
 State = Callable[[int, Tensor], None]  # (steps that are done, x behind them)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...mova import MovaError
 from ...mova.clip.rescue import Keep, Run, no_keeping
-from ...mova.sampling.guidance import Guidance
+from ...mova.sampling.guidance_plan import GuidancePlan
 from . import step_by_step
 from .checks import check_given_noise, latent_parts, nested_masks
 from .guider import MovaGuider
@@ -81,7 +81,7 @@ def sample(
     latent: dict[str, Any],
     noise: AudioVideoLatent,
     seed: int,
-    guidance: Guidance,
+    plan: GuidancePlan,
     sampler: comfy.samplers.KSAMPLER,
     settings: Settings,
     keep: Keep = no_keeping,
@@ -99,12 +99,13 @@ def sample(
     reports = callbacks(stages[0].model, [len(stage.sigmas) - 1 for stage in stages], told)
     handover = Handover(sampler, keep, None if done is None else done.latents[PACKED])
     result, start = latent["samples"], 0
+    whole = torch.cat([stages[0].sigmas, *(stage.sigmas[1:] for stage in stages[1:])])
     for stage, report in zip(stages, reports, strict=True):
         first, start = start, start + len(stage.sigmas) - 1
         if done is not None and done.step >= start:
             continue
         skip = 0 if done is None else max(0, done.step - first)
-        guider = MovaGuider(stage.model, positive, negative, guidance, settings)
+        guider = MovaGuider(stage.model, positive, negative, plan, settings, whole)
         result = guider.sample(
             noise,
             latent["samples"],

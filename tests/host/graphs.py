@@ -14,7 +14,8 @@ from torch import Tensor
 from mova import AudioVAE, AudioVAEConfig
 from mova.sampling.euler import euler
 from mova.sampling.guidance import Guidance, guided
-from mova.sampling.schedule import sigmas
+from mova.sampling.guidance_plan import GuidancePlan, step_of
+from mova.sampling.schedule import low_noise_start, sigmas
 from mova.tools.tiny import write_part
 
 KIND = "head128"
@@ -112,6 +113,10 @@ class Graph:
             **{**defaults, **settings},
         )
 
+    def enhanced(self, clip: list, prompt: str = "a fox in the snow", **settings: Any) -> str:
+        defaults = {"style": "as described", "language": "English", "seed": 0, "max_length": 100, "temperature": 0.7}
+        return self.add("MOVAEnhancePrompt", clip=clip, prompt=prompt, **{**defaults, **settings})
+
     def save(self, latent: list, name: str = "out.safetensors") -> str:
         return self.add("ProbeSave", latent=latent, name=name)
 
@@ -133,11 +138,31 @@ def headless(
     video_shift: float = 5.0,
     audio_shift: float = 5.0,
     scales: tuple[float, float] = (1.0, 1.0),
+    audio_text: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Our own loop outside ComfyUI, on the golden inputs: latents in the model's scale. `switch`: steps of `high`."""
+    """headless_plan with the same guidance in all steps. `switch`: steps of `high`."""
+    return headless_plan(steps, GuidancePlan(guidance), switch, video_shift, audio_shift, scales, audio_text)
+
+
+@torch.no_grad()
+def headless_plan(
+    steps: int,
+    plan: GuidancePlan,
+    switch: int | None = None,
+    video_shift: float = 5.0,
+    audio_shift: float = 5.0,
+    scales: tuple[float, float] = (1.0, 1.0),
+    audio_text: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Our own loop outside ComfyUI, on the golden inputs: latents in the model's scale. `switch`: steps of `high`,
+    by default up to the boundary at 0.9.
+
+    audio_text: features that the audio tower reads in place of the prompt's.
+    """
     inputs = joint_inputs(KIND)
     video, audio, condition = inputs["video"][:, :16], inputs["audio"], inputs["video"][:, 16:]
     schedule = [sigmas(steps, video_shift), sigmas(steps, audio_shift)]
+    switch = low_noise_start(schedule[0], 0.9) if switch is None else switch
     for expert, part in (("high", slice(0, switch + 1)), ("low", slice(switch, None))):
 
         def velocity(video, audio, video_time, audio_time, model=golden_model(expert)):  # noqa: B008
@@ -145,10 +170,10 @@ def headless(
             x = torch.cat([video, condition], dim=1)
 
             def evaluate(text, bridge):
-                context = inputs["text" if text else "negative_text"]
+                context = model.embed_text(inputs["text"], audio_text) if text else inputs["negative_text"]
                 return model(x, audio, *times, context, 24.0, *(bridge * scale for scale in scales))
 
-            return guided(evaluate, guidance)
+            return guided(evaluate, plan.at(step_of(video_time / 1000, schedule[0]), steps))
 
         video, audio = euler(velocity, video, audio, *(column[part] for column in schedule))
     return video, audio

@@ -46,11 +46,33 @@ def watch(name, patcher):
     patcher.add_callback(CallbacksMP.ON_LOAD, lambda *_: note("load", name))
     # The host also detaches a model that it keeps loaded: then not all is taken back.
     patcher.add_callback(CallbacksMP.ON_DETACH, lambda _, everything: everything and note("unload", name))
-    patcher.model.diffusion_model.register_forward_pre_hook(lambda *_: note("step", name))
+    if name != "language":
+        patcher.model.diffusion_model.register_forward_pre_hook(lambda *_: note("step", name))
+
+
+class ResidencyClip:
+    """Watches a language model, too."""
+
+    CATEGORY = "tests"
+    FUNCTION = "run"
+    RETURN_TYPES = ("CLIP",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"clip": ("CLIP",)}}
+
+    def run(self, clip):
+        events.clear()
+        watch("language", clip.patcher)
+        return (clip,)
 
 
 class ResidencyWatch(Watch):
-    def run(self, high, low, experts):
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {**super().INPUT_TYPES(), "optional": {"written": ("STRING", {"forceInput": True})}}
+
+    def run(self, high, low, experts, written=None):
         global capacity
         for name, patcher in (("high", high), ("low", low)):
             if watched.get(name) is not patcher:
@@ -58,14 +80,19 @@ class ResidencyWatch(Watch):
         if capacity != int(experts * high.model_size()):
             host.unload_all_models()  # another device: nothing is on it yet
             capacity = int(experts * high.model_size())
-        events.clear()
+        if written is None:
+            events.clear()
         return high, low
 
 
 class ResidencyReport(Report):
     def run(self, latent):
-        sizes = [patcher.model_size() for patcher in watched.values()]
+        sizes = [watched[name].model_size() for name in ("high", "low")]
         return {"ui": {"events": list(events), "sizes": sizes}}
 
 
-NODE_CLASS_MAPPINGS = {"ResidencyWatch": ResidencyWatch, "ResidencyReport": ResidencyReport}
+NODE_CLASS_MAPPINGS = {
+    "ResidencyClip": ResidencyClip,
+    "ResidencyWatch": ResidencyWatch,
+    "ResidencyReport": ResidencyReport,
+}

@@ -1,5 +1,6 @@
 """Every template on a laptop's page, in both renderers and both languages: it opens readable, nothing lies over
-anything, also with all notices and previews there, and its words can be read. In a real browser, as test_browser."""
+anything, also with all notices and previews there, no link passes behind a node, and its words can be read. In a real
+browser, as test_browser."""
 
 import io
 
@@ -28,14 +29,42 @@ FILL = """async ({notices, samplers}) => {
   }
 }"""
 # Boxes in the graph's own units, titles included: of what the canvas draws, or of Nodes 2.0's elements.
-CANVAS = """() => app.graph._nodes.map(n => ({title: n.title, needed: n.computeSize()[1], height: n.size[1],
+CANVAS = """() => app.graph._nodes.map(n => ({id: n.id, title: n.title, needed: n.computeSize()[1], height: n.size[1],
   box: [n.pos[0], n.pos[1] - LiteGraph.NODE_TITLE_HEIGHT, n.pos[0] + n.size[0], n.pos[1] + n.size[1]]}))"""
 ELEMENTS = """() => [...document.querySelectorAll('[data-node-id]')].map(e => {
   const node = app.graph.getNodeById(e.dataset.nodeId), {scale, offset} = app.canvas.ds
   const area = app.canvas.canvas.getBoundingClientRect(), r = e.getBoundingClientRect()
   const at = (x, y) => [(x - area.left) / scale - offset[0], (y - area.top) / scale - offset[1]]
-  return {title: node.title, box: [...at(r.left, r.top), ...at(r.right, r.bottom)]}
+  return {id: node.id, title: node.title, box: [...at(r.left, r.top), ...at(r.right, r.bottom)]}
 })"""
+# Links that pass behind a node which is neither of their ends. Each curve that the page has drawn, from output over
+# reroutes to input, is drawn once more, alone and half as large, and what of it lies in a node's box is counted.
+LINKS_BEHIND = """boxes => {
+  const {reroutes, links} = app.graph, behind = [], node = id => app.graph.getNodeById(id)
+  const sheet = Object.assign(document.createElement('canvas'), {width: 1000, height: 650})
+  const pen = sheet.getContext('2d', {willReadFrequently: true}), on = value => Math.round((value + 100) / 2)
+  pen.setTransform(0.5, 0, 0, 0.5, 50, 50)
+  let drawn = 0
+  pen.lineWidth = 4
+  for (const link of links.values()) {
+    const curves = [link.path]
+    for (let dot = reroutes.get(link.parentId); dot; dot = reroutes.get(dot.parentId)) curves.push(dot.path)
+    if (!curves.every(Boolean)) continue
+    drawn += 1
+    pen.clearRect(-100, -100, 2000, 1300)
+    for (const curve of curves) pen.stroke(curve)
+    const {data} = pen.getImageData(0, 0, sheet.width, sheet.height)
+    for (const {id, title, box} of boxes) {
+      if (id == link.origin_id || id == link.target_id) continue
+      const [left, top, right, bottom] = box.map(on)
+      let points = 0
+      for (let y = top + 1; y < bottom - 1; y++)
+        for (let x = left + 1; x < right - 1; x++) points += data[4 * (y * sheet.width + x) + 3] > 127
+      if (points) behind.push([node(link.origin_id).title, node(link.target_id).title, title, points])
+    }
+  }
+  return {links: links.size, drawn, behind}
+}"""
 GROUPS = "() => app.graph._groups.map(g => [g.pos[0], g.pos[1], g.pos[0] + g.size[0], g.pos[1] + g.size[1]])"
 OPENED = "() => ({scale: app.canvas.ds.scale, textless: app.canvas.low_quality})"
 # Names of files that are cut off. The canvas shortens a widget's label first, and keeps 70 pixels for its arrows.
@@ -125,6 +154,8 @@ def test_every_template_can_be_read_as_it_opens_and_keeps_its_order_as_it_runs(p
         assert len(nodes) == tab.ask("() => app.graph._nodes.length")
         assert overlaps(nodes) == [], name
         assert outside(nodes, tab.ask(GROUPS)) == [], name
+        links = tab.ask(LINKS_BEHIND, nodes)
+        assert links["behind"] == [] and links["drawn"] == links["links"] > 15, (name, links)
         if not nodes_2:
             assert [node for node in nodes if node["height"] < node["needed"]] == [], name
 

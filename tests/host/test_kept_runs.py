@@ -72,14 +72,18 @@ def test_a_run_stopped_in_any_step_of_either_expert_goes_on_with_the_same_bits(s
         kept.unlink()
 
 
-@pytest.mark.parametrize(("sampler", "call"), [("heun", 5), ("dpm_2", 5)])
-def test_samplers_of_two_evaluations_go_on_from_the_step_at_work_or_the_one_before(server, folder, sampler, call):
-    wanted = latents(server, run(server, -1, sampler))
+@pytest.mark.parametrize(
+    ("sampler", "call", "more"), [("heun", 5, {}), ("dpm_2", 5, {}), ("euler", 7, {"audio_steps": 3})]
+)
+def test_samplers_of_more_evaluations_go_on_from_the_step_at_work_or_the_one_before(
+    server, folder, sampler, call, more
+):
+    wanted = latents(server, run(server, -1, sampler, **more))
     next(folder.iterdir()).unlink()
-    assert "stopped by the probe" in run(server, call, sampler)[0].error
+    assert "stopped by the probe" in run(server, call, sampler, **more)[0].error
     (kept,) = folder.iterdir()
     assert read_run(kept).step == 2, "two steps and the first evaluation of the third are done"
-    assert bits_equal(latents(server, run(server, -1, sampler, resume=True)), wanted)
+    assert bits_equal(latents(server, run(server, -1, sampler, resume=True, **more)), wanted)
 
 
 def test_a_sampler_with_memory_or_noise_begins_anew_and_is_kept_when_finished(server, folder):

@@ -242,10 +242,11 @@ assert same(MOVACombineLatent.execute(both, both).args[0]["samples"], [video, au
 
 # Sound.
 sound = torch.zeros(1, 1, 3)
-for rate in 0, -48000, 10, 10.5, float("nan"), float("inf"):
-    wanted = f"The sound in audio has a sample rate of {rate}, not of 11 or more; load another."
+for rate in 0, -48000, 10, 10.5, 100_000_001, 2**31 - 1, float("nan"), float("inf"):
+    wanted = f"The sound in audio has a sample rate of {rate}, not from 11 to 100000000; load another."
     told(wanted, check_audio, {"waveform": sound, "sample_rate": rate})
-check_audio({"waveform": sound, "sample_rate": 11})
+for rate in 11, 100_000_000:
+    check_audio({"waveform": sound, "sample_rate": rate})
 """
 
 

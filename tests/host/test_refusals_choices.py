@@ -61,7 +61,8 @@ def a_number_of_clips_that_is_none(bench, what):
 @refused("The sound in audio has no waveform; load another.", "a sound without a waveform")
 @refused("The sound in audio has the shape [], not [batch, channels, samples]; load another.", "a sound of None")
 @refused(
-    "The sound in audio has a sample rate of '48000', not of 11 or more; load another.", "a sound of a rate of text"
+    "The sound in audio has a sample rate of '48000', not from 11 to 100000000; load another.",
+    "a sound of a rate of text",
 )
 @refused("The sound in audio has a sample rate of 1000", "a sound of a huge rate")
 @refused("audio should be a sound, not 'a text'; connect the output of such a node.", "a text")

@@ -32,14 +32,22 @@ class Event:
     expert: str
     high: int
     low: int
+    language: int = 0
 
 
-def run(server, experts, seed=1):
-    """A run of the joint sampler with memory for so many experts: events, the size of one expert, the latent."""
+def run(server, experts, seed=1, language=False):
+    """A run of the joint sampler with memory for so many experts: events, the size of one expert, the latent.
+
+    `language`: a language model writes a prompt before.
+    """
     graph = Graph()
     files = {"high_noise": "mova_high.safetensors", "low_noise": "mova_low.safetensors", "weight_dtype": "default"}
     loader = graph.add("MOVAModelLoader", **files)
-    watch = graph.add("ResidencyWatch", high=ref(loader, 0), low=ref(loader, 1), experts=experts)
+    written = {}
+    if language:
+        clip = ref(graph.add("ResidencyClip", clip=ref(graph.add("ProbeLanguageModel", kind="Qwen3"))))
+        written = {"written": ref(graph.enhanced(clip, seed=seed))}
+    watch = graph.add("ResidencyWatch", high=ref(loader, 0), low=ref(loader, 1), experts=experts, **written)
     given = graph.add("ProbeGiven", **GIVEN)
     settings = {"seed": seed, "steps": HIGH_STEPS + LOW_STEPS, "cfg": 1.0}
     made = graph.joint(ref(watch, 0), given, model_low=ref(watch, 1), **settings)
@@ -99,3 +107,11 @@ def test_with_memory_for_half_an_expert_it_is_loaded_in_part_and_makes_the_same(
             assert here > 0.3 * size and other == 0
     for name, tensor in whole.items():
         assert torch.equal(made[name], tensor), name
+
+
+def test_the_language_model_has_left_before_the_experts_come(device):
+    run(device, 2.5)
+    events, _, _ = run(device, 2.5, seed=3, language=True)
+    assert story(events)[:2] == ["load language", "unload language"]
+    assert events[0].language > 0  # there it writes
+    assert all(event.language == 0 for event in events[1:]) and story(events)[2:] == [*STEPS[0], *STEPS[1]]

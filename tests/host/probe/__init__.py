@@ -13,6 +13,7 @@ from .model import About, Forward, Patch
 from .saving import Resample, Save, SaveAudio, SaveConditioning, Sigmas
 from .stand_ins import Anything, Clip, CountingClip, HunyuanVAE, Size, Tokenizer, WanVAE
 from .trouble import OneStepMore, StopAt, Trouble
+from .writers import Encoder, LanguageModel
 
 load_models_gpu = comfy.model_management.load_models_gpu
 
@@ -47,6 +48,8 @@ NODES = (
     Size,
     Tokenizer,
     WanVAE,
+    LanguageModel,
+    Encoder,
     HunyuanVAE,
     Images,
     Sigmas,

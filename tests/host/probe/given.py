@@ -30,6 +30,8 @@ class Given(Fresh):
         video, audio = given["video"], given["audio"]
         noise, condition = video[:, :16], video[:, 16:]
         texts = [conditioning(given[name], condition) for name in ("text", "negative_text")]
+        if "audio_text" in given:
+            texts[0][0][1]["mova_audio_text"] = given["audio_text"]
         latent = {"samples": NestedTensor([torch.zeros_like(noise), torch.zeros_like(audio)])}
         return *texts, latent, GivenNoise(noise, audio)
 

@@ -1,15 +1,15 @@
 """The command line of training: train prepare, train."""
 
 import argparse
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from .arguments import Defaults, whole
-from .errors import MovaError
-from .model.presets import DEFAULT
-from .shorten import printable
+from ..arguments import Defaults, whole
+from ..errors import MovaError
+from ..model.presets import DEFAULT
+from ..progress import tell
+from ..shorten import printable
 
 PREPARE = "train prepare"
 # Options that are settings of a run, by the kind of their value, and what is told of each.
@@ -43,7 +43,7 @@ def joined(arguments: list[str]) -> list[str]:
     return [PREPARE, *arguments[2:]] if arguments[:2] == PREPARE.split() else arguments
 
 
-def add_commands(commands: Any) -> None:
+def add_to(commands: Any) -> None:
     """Add both to the parser's commands."""
     prepare = commands.add_parser(PREPARE, help="encode clips and captions for train", formatter_class=Defaults)
     prepare.set_defaults(run=run_prepare, stopped="what is encoded stays; the same command goes on from there.")
@@ -83,18 +83,14 @@ def size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def tell(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
 def run_prepare(options: argparse.Namespace) -> None:
     """Check what is asked for, then encode; what was left out is said at the end."""
-    from .checkpoint.release import open_checkpoint
-    from .clip import runtime
-    from .clip.size import shapes as shapes_of
-    from .progress import StepBar, quiet_libraries
-    from .train.media import Shapes
-    from .train.prepare import PARTS, check_shapes, prepare
+    from ..checkpoint.release import open_checkpoint
+    from ..clip import runtime
+    from ..clip.size import shapes as shapes_of
+    from ..progress import StepBar, quiet_libraries
+    from ..train.media import Shapes
+    from ..train.prepare import PARTS, check_shapes, prepare
 
     quiet_libraries()
     sizes = getattr(options, "sizes", None) or [size for size in shapes_of(DEFAULT).values() if size is not None]
@@ -125,16 +121,16 @@ def run_prepare(options: argparse.Namespace) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     """Check what is asked for, then load and train."""
-    from .checkpoint.release import JOINT, open_checkpoint
-    from .clip import runtime
-    from .clip.media import check_output
-    from .files import alone
-    from .progress import StepBar
-    from .train.cache import Cache
-    from .train.loop import go
-    from .train.output import write_split
-    from .train.run import Report, begin_run, state_path, told
-    from .train.settings import Settings, settings_from
+    from ..checkpoint.release import JOINT, open_checkpoint
+    from ..clip import runtime
+    from ..clip.media import check_output
+    from ..files import alone
+    from ..progress import StepBar
+    from ..train.cache import Cache
+    from ..train.loop import go
+    from ..train.output import write_split
+    from ..train.run import Report, begin_run, state_path, told
+    from ..train.settings import Settings, settings_from
 
     check_output(options.out, ".safetensors")
     names = [field.name for field in fields(Settings)]

@@ -1,0 +1,139 @@
+"""What fewer evaluations cost in exactness and save in work: guidance in ranges, audio steps. Video and audio apart.
+
+    python benchmarks/fewer.py            # errors, on a small model: an hour on two cores
+    python benchmarks/fewer.py --costs    # FLOPs and minutes of the released size, worked out
+
+The model is benchmarks/quantization.py's, random with the outliers of large transformers; errors are of the latents,
+|found - wanted| / |wanted|. It knows no pictures and no sounds: the order of the settings counts, not their size.
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from quantization import SIZES, error, inputs, outliers
+
+from authoring.times import flops, tokens
+from mova import JointModel
+from mova.clip.request import Request
+from mova.clip.velocity import Velocities
+from mova.sampling.audio_steps import between
+from mova.sampling.euler import euler
+from mova.sampling.guidance import Guidance
+from mova.sampling.guidance_plan import Spans
+from mova.sampling.schedule import sigmas
+
+RELEASED = Request("released", steps=20, guidance=Guidance(5.0))
+HALF, MOST = (0.0, 0.5), (0.0, 0.75)
+GUIDANCE: dict[str, Request] = {
+    "cfg 5 in all 20 steps": RELEASED,
+    "cfg 5 in the first three quarters": dataclasses.replace(RELEASED, spans=Spans(MOST)),
+    "cfg 5 in the first half": dataclasses.replace(RELEASED, spans=Spans(HALF)),
+    "the same, the audio's in all steps": dataclasses.replace(RELEASED, spans=Spans(HALF, audio=(0.0, 1.0))),
+    "cfg 5 in the second half": dataclasses.replace(RELEASED, spans=Spans((0.5, 1.0))),
+    "cfg 5 in the first step": dataclasses.replace(RELEASED, spans=Spans(per_step=(5.0, 1.0))),
+    "cfg 1": dataclasses.replace(RELEASED, guidance=Guidance(1.0)),
+    "cfg 5, bridge_cfg 3 in all steps": dataclasses.replace(RELEASED, guidance=Guidance(5.0, 3.0)),
+    "the same, bridge_cfg in the first half": dataclasses.replace(
+        RELEASED, guidance=Guidance(5.0, 3.0), spans=Spans(bridge=HALF)
+    ),
+}
+AGAINST = {"the same, bridge_cfg in the first half": "cfg 5, bridge_cfg 3 in all steps"}
+FEW = Request("few", steps=8, guidance=Guidance(3.0))
+FINE = dataclasses.replace(FEW, steps=64)
+AUDIO: dict[str, Request] = {
+    "8 steps": FEW,
+    "8 steps, audio_steps 2": dataclasses.replace(FEW, audio_steps=2),
+    "8 steps, audio_steps 4": dataclasses.replace(FEW, audio_steps=4),
+    "8 steps, audio_steps 4, fp8": dataclasses.replace(FEW, audio_steps=4, audio_memory="fp8"),
+    "8 steps, audio_steps 8": dataclasses.replace(FEW, audio_steps=8),
+    "16 steps": dataclasses.replace(FEW, steps=16),
+}
+
+
+@torch.no_grad()
+def run(model: JointModel, request: Request) -> tuple[tuple[Tensor, Tensor], float]:
+    """The latents, and the FLOPs of the run."""
+    given, schedule = inputs((2, 12, 12)), sigmas(request.steps)
+    texts = [model.embed_text(given[name]) for name in ("text", "negative")]
+    velocities = Velocities(model, texts, given["video"][:, 16:], request, schedule)
+
+    def own(step: int) -> Tensor:
+        return between(schedule, step, request.audio_steps, 5.0)
+
+    alone = None if request.audio_steps == 1 else (own, velocities.audio)
+    with FlopCounterMode(display=False) as counter:
+        made = euler(velocities.joint, given["video"][:, :16], given["audio"], schedule, schedule, alone=alone)
+    return made, counter.get_total_flops()
+
+
+def table(model: JointModel, rows: dict[str, Request], wanted: Callable[[str], Request]) -> None:
+    found: dict[str, tuple[tuple[Tensor, Tensor], float]] = {}
+
+    def made(request: Request) -> tuple[tuple[Tensor, Tensor], float]:
+        if repr(request) not in found:
+            found[repr(request)] = run(model, request)
+        return found[repr(request)]
+
+    first = made(next(iter(rows.values())))[1]
+    print("| | evaluations | work | video | audio |\n| --- | --: | --: | --: | --: |")
+    for name, request in rows.items():
+        latents, work = made(request)
+        errors = [error(*pair) for pair in zip(latents, made(wanted(name))[0], strict=True)]
+        said = [f"{request.plan.evaluations(request.steps)}", f"{work / first:.2f}", *(f"{e:.2g}" for e in errors)]
+        print(f"| {name} | {' | '.join(said)} |", flush=True)
+
+
+# One evaluation of the audio alone at 193 frames: products (counted by benchmarks/peak_memory.py's way), and scores
+# against so many video tokens in 30 layers of width 1536.
+ALONE, AUDIO_TOKENS = 1.27e12, 403
+COSTS: dict[str, Request] = {
+    "50 steps, cfg 5: the release's": Request("a", steps=50, guidance=Guidance(5.0)),
+    "50 steps, cfg 5, bridge_cfg 3": Request("a", steps=50, guidance=Guidance(5.0, 3.0)),
+    "50 steps, cfg 5 in the first half": Request("a", steps=50, guidance=Guidance(5.0), spans=Spans(HALF)),
+    "30 steps, cfg 5": Request("a", steps=30, guidance=Guidance(5.0)),
+    "20 steps, cfg 3: the workflows' draft": Request("a", steps=20, guidance=Guidance(3.0)),
+    "8 steps, cfg 1, audio_steps 4": Request("a", steps=8, guidance=Guidance(1.0), audio_steps=4),
+    "8 steps, cfg 1, audio_steps 8": Request("a", steps=8, guidance=Guidance(1.0), audio_steps=8),
+}
+
+
+def costs() -> None:
+    for width, height in ((640, 352), (1280, 720)):
+        whole = flops(width, height, 193)
+        alone = ALONE + 4 * AUDIO_TOKENS * tokens(width, height, 193) * 1536 * 30
+        print(f"| {width}x{height}, 193 frames | evaluations | EFLOP | min at 100 TFLOP/s | at 700 |")
+        print("| --- | --: | --: | --: | --: |")
+        for name, request in COSTS.items():
+            count = request.plan.evaluations(request.steps)
+            work = count * (whole + (request.audio_steps - 1) * alone)
+            more = f" + {count * (request.audio_steps - 1)} of the audio" if request.audio_steps > 1 else ""
+            minutes = (f"{work / rate / 60:.1f}" for rate in (1e14, 7e14))
+            print(f"| {name} | {count}{more} | {work / 1e18:.3f} | {' | '.join(minutes)} |")
+        print(f"An audio step alone: {alone:.2e} FLOPs, {alone / whole:.2%} of an evaluation.\n")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--costs", action="store_true", help="of the released size, in place of errors")
+    if arguments.parse_args().costs:
+        costs()
+        return
+    torch.manual_seed(0)
+    model = JointModel(SIZES).requires_grad_(False)
+    outliers(model, 100.0)
+    table(model, GUIDANCE, lambda name: GUIDANCE[AGAINST.get(name, "cfg 5 in all 20 steps")])
+    print()
+    table(model, AUDIO, lambda name: FINE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The velocities that the sampler follows: of both modalities, and of the audio alone."""
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..model.joint import JointModel, Text
+from ..model.video_memory import Place, VideoMemory, byte_count, in_ram, on_disk, where_it_is
+from ..sampling.guidance import Guidance, guided
+from ..sampling.guidance_plan import step_of
+from ..sampling.schedule import TIMESTEPS
+from .request import Request
+
+ROOM = 2 << 30  # bytes on the device that the rest of an evaluation may take beside what is kept
+
+
+@dataclass
+class Velocities:
+    """`texts`: the positive and the negative prompt; `sigmas`: the video's, of the whole run."""
+
+    model: JointModel
+    texts: list[Text]
+    condition: Tensor
+    request: Request
+    sigmas: Tensor
+    kept: dict[tuple[bool, bool], VideoMemory] = field(default_factory=dict)
+    guidance: Guidance = field(default_factory=Guidance)  # of the step
+    folder: Any = None  # of what is kept on disk
+
+    def joint(self, video: Tensor, audio: Tensor, video_time: float, audio_time: float) -> tuple[Tensor, Tensor]:
+        """Of both, for euler. What the audio's own steps attend to is kept, if there are any."""
+        request = self.request
+        self.guidance = request.plan.at(step_of(video_time / TIMESTEPS, self.sigmas), request.steps)
+        x = torch.cat([video, self.condition], dim=1)
+        timesteps = [torch.tensor([time], device=video.device) for time in (video_time, audio_time)]
+        self.kept.clear()
+
+        def evaluate(positive: bool, bridge: bool) -> tuple[Tensor, Tensor]:
+            scale = float(bridge)
+            prompt = self.texts[0] if positive else self.texts[1]
+            memory = self.memory(positive, x) if bridge and request.audio_steps > 1 else None
+            made = self.model(x, audio, *timesteps, prompt, request.fps, scale, scale, memory=memory)
+            self.kept[positive, bridge] = memory or VideoMemory()
+            return made
+
+        return guided(evaluate, self.guidance)
+
+    def audio(self, audio: Tensor, time: float) -> Tensor:
+        """Of the audio alone, against what the last evaluation of both has kept of the video."""
+        timestep = torch.tensor([time], device=audio.device)
+        rotations = self.model.rotations(self.grid(), audio.shape[-1], self.request.fps, audio.device)
+
+        def evaluate(positive: bool, bridge: bool) -> tuple[Tensor, Tensor]:
+            text, memory = self.texts[0 if positive else 1], self.kept[positive, bridge]
+            velocity = self.model.audio_velocity(audio, timestep, text, memory, rotations)
+            return velocity, velocity
+
+        return guided(evaluate, Guidance(self.guidance.audio, self.guidance.bridge))[1]
+
+    def grid(self) -> tuple[int, ...]:
+        """Of the video's tokens."""
+        return tuple(n // p for n, p in zip(self.condition.shape[2:], self.model.sizes.patch_size, strict=True))
+
+    def memory(self, positive: bool, x: Tensor) -> VideoMemory:
+        fp8, name = self.request.audio_memory == "fp8", "positive" if positive else "negative"
+        bridge = self.model.dual_tower_bridge.config
+        tokens, item = torch.Size(self.grid()).numel(), 1 if fp8 else self.texts[0].audio.element_size()
+        size = byte_count(tokens, bridge.audio_hidden_dim, len(bridge.layers), item)
+        return VideoMemory(self.place(x.device, size * len(self.guidance.needed())), fp8, name)
+
+    def place(self, device: torch.device, size: int) -> Place:
+        """Where so many bytes are kept: on the device, else in RAM, else on disk, by what is free."""
+        if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] > size + ROOM:
+            return where_it_is
+        if size + ROOM < free_ram():
+            return in_ram
+        self.folder = self.folder or tempfile.TemporaryDirectory(prefix="mova_", ignore_cleanup_errors=True)
+        return on_disk(Path(self.folder.name))
+
+
+def free_ram() -> float:
+    """Bytes; infinity where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return float("inf")
+    found = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
+    return float("inf") if found is None else 1024 * int(found)

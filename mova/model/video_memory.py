@@ -1,0 +1,106 @@
+"""What the audio tower attends to in the video, kept of one evaluation: the audio alone can then be evaluated again.
+
+Keys and values of all layers: at 640x352x193 7.4 GiB as computed in bf16, half of it in fp8.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+FP8 = torch.float8_e4m3fn
+HIGHEST = 448.0  # of FP8
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A tensor as it is kept: where, and in which format."""
+
+    values: Tensor
+    scale: Tensor | None  # of each channel [B, 1, C], float32; None: values are as they were computed
+    dtype: torch.dtype
+
+    def read(self, device: torch.device) -> Tensor:
+        values = self.values.to(device, non_blocking=True)
+        if self.scale is None:
+            return values
+        return values.to(self.dtype) * self.scale.to(device, self.dtype)
+
+
+# Puts a tensor where it is to be kept; its name is the same in each evaluation.
+Place = Callable[[Tensor, str], Tensor]
+
+
+def where_it_is(tensor: Tensor, name: str) -> Tensor:
+    return tensor
+
+
+def in_ram(tensor: Tensor, name: str) -> Tensor:
+    return tensor.to("cpu")
+
+
+def on_disk(folder: Path) -> Place:
+    """Into files of the folder, which the caller removes; they are mapped, and written over by the next evaluation."""
+
+    def place(tensor: Tensor, name: str) -> Tensor:
+        content = tensor.contiguous().view(torch.uint8).flatten()
+        kept = torch.from_file(str(folder / name), shared=True, size=content.numel(), dtype=torch.uint8)
+        return kept.copy_(content).view(tensor.dtype).view(tensor.shape)
+
+    return place
+
+
+@dataclass(eq=False)
+class VideoMemory:
+    """Keys and values [B, S, dim] of the video's tokens by layer. place: where they are put; fp8: in half the bytes."""
+
+    place: Place = where_it_is
+    fp8: bool = False
+    name: str = ""  # among several that are kept together
+    layers: dict[int, tuple[Kept, Kept]] = field(default_factory=dict)
+
+    def keep(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        name = f"{self.name}{layer}"
+        self.layers[layer] = self.stored(keys, name + "k"), self.stored(values, name + "v")
+
+    def read(self, layer: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        keys, values = self.layers[layer]
+        return keys.read(device), values.read(device)
+
+    def stored(self, tensor: Tensor, name: str) -> Kept:
+        if not self.fp8:
+            return Kept(self.place(tensor, name), None, tensor.dtype)
+        scale = tensor.abs().amax(dim=1, keepdim=True).float().clamp_min(1e-12) / HIGHEST
+        return Kept(self.place((tensor / scale.to(tensor.dtype)).to(FP8), name), scale, tensor.dtype)
+
+    def rows(self, rows: slice) -> "VideoMemory":
+        """Of some of the batch."""
+
+        def part(kept: Kept) -> Kept:
+            return Kept(kept.values[rows], None if kept.scale is None else kept.scale[rows], kept.dtype)
+
+        return VideoMemory(layers={layer: (part(k), part(v)) for layer, (k, v) in self.layers.items()})
+
+
+def joined(memories: list[VideoMemory]) -> VideoMemory:
+    """One batch of several."""
+    if len(memories) == 1:
+        return memories[0]
+
+    def one(parts: list[Kept]) -> Kept:
+        scales = [kept.scale for kept in parts if kept.scale is not None]
+        return Kept(torch.cat([kept.values for kept in parts]), torch.cat(scales) if scales else None, parts[0].dtype)
+
+    both = {
+        layer: (one([m.layers[layer][0] for m in memories]), one([m.layers[layer][1] for m in memories]))
+        for layer in memories[0].layers
+    }
+    return VideoMemory(layers=both)
+
+
+def byte_count(tokens: int, dim: int, layers: int, item: int) -> int:
+    """Bytes of one evaluation's memory: of each layer, keys and values of all tokens."""
+    return math.prod((2, tokens, dim, layers, item))

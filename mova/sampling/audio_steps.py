@@ -1,0 +1,35 @@
+"""Several steps of the audio in each step of the video, whose tokens are held meanwhile.
+
+Few video steps are enough for the picture where a LoRA is distilled for them, and too few for the sound
+(FlashML-org/FreeVideo, docs/Prism.md). The first of the audio's steps uses the joint evaluation; the others evaluate
+the audio tower alone.
+"""
+
+import torch
+from torch import Tensor
+
+from ..errors import MovaError
+from ..shorten import short
+from .schedule import shifted
+
+MOST = 64  # audio steps in a video step
+
+
+def check_audio_steps(count: int) -> None:
+    """Raise MovaError for a number of audio steps that makes no sense."""
+    if not 1 <= count <= MOST:  # false for NaN too
+        raise MovaError(f"audio_steps is {short(count)}; it must be from 1 (as the video) to {MOST}.")
+
+
+def between(sigmas: Tensor, step: int, count: int, shift: float) -> Tensor:
+    """The sigmas [count + 1] of the audio's steps in a step of a schedule [steps + 1], its own ends among them.
+
+    Of the released schedule they are those of the same schedule with `count` times as many steps: even, before the
+    shift is applied.
+    """
+    ends = sigmas[step : step + 2]
+    if count == 1:
+        return ends
+    base = shifted(ends.double(), 1 / shift)
+    inner = torch.linspace(float(base[0]), float(base[1]), count + 1, dtype=torch.float64)[1:-1]
+    return torch.cat([ends[:1], shifted(inner, shift).to(sigmas), ends[1:]])

@@ -1,0 +1,109 @@
+"""Several audio steps in each step of the video, under the host's guidance and masks: mova/sampling/audio_steps.py."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.samplers
+import folder_paths
+import torch
+from comfy.k_diffusion.sampling import to_d, trange
+from torch import Tensor
+
+from ...mova import MovaError
+from ...mova.clip.velocity import ROOM, free_ram
+from ...mova.model.video_memory import Place, VideoMemory, in_ram, joined, on_disk, where_it_is
+from ...mova.sampling.audio_steps import between, check_audio_steps
+
+KEY = "mova_video_memory"  # in transformer_options
+
+
+@dataclass
+class Memories:
+    """What the evaluations of a video step have kept of the video, by their conditioning (the host's uuid)."""
+
+    fp8: bool = False
+    recording: bool = True
+    found: dict[Any, VideoMemory] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """A video step: what the last one has kept is dropped."""
+        self.found.clear()
+        self.recording = True
+
+    def new(self, device: torch.device, size: int) -> VideoMemory:
+        """For an evaluation that will keep so many bytes."""
+        return VideoMemory(place_for(device, size), self.fp8, f"mova_{id(self)}_{len(self.found)}_")
+
+    def take(self, memory: VideoMemory, uuids: Sequence[Any], batch: int) -> None:
+        """Keep what an evaluation of several conditionings has kept, apart."""
+        rows = batch // len(uuids)
+        for i, uuid in enumerate(uuids):
+            self.found[uuid] = memory.rows(slice(i * rows, i * rows + rows))
+
+    def of(self, uuids: Sequence[Any]) -> VideoMemory:
+        return joined([self.found[uuid] for uuid in uuids])
+
+
+def place_for(device: torch.device, size: int) -> Place:
+    """On the device, else in RAM, else on disk, by what is free."""
+    if comfy.model_management.get_free_memory(device) > size + ROOM:
+        return where_it_is
+    if free_ram() > size + ROOM:
+        return in_ram
+    folder = Path(folder_paths.get_temp_directory())  # which the host empties
+    folder.mkdir(parents=True, exist_ok=True)
+    return on_disk(folder)
+
+
+def with_audio_steps(sampler: Any, count: int, shift: float, latent: Any, fp8: bool, euler: Any) -> Any:
+    """The host's Euler, or with more than one audio step ours. shift: the video's. Raises MovaError for others."""
+    check_audio_steps(count)
+    if count == 1:
+        return sampler
+    if getattr(sampler, "sampler_function", None) is not euler:
+        raise MovaError("audio_steps needs the sampler euler; leave the socket sampler open, or set audio_steps to 1.")
+    audio = latent.unbind()[-1]
+    options = {"audio_steps": count, "shift": shift, "numbers": audio[0].numel(), "fp8": fp8}
+    return comfy.samplers.KSAMPLER(sample_euler, options, sampler.inpaint_options)
+
+
+@torch.no_grad()
+def sample_euler(
+    model: Any,
+    x: Tensor,
+    sigmas: Tensor,
+    extra_args: dict[str, Any],
+    callback: Any = None,
+    disable: bool | None = None,
+    audio_steps: int = 1,
+    shift: float = 1.0,
+    numbers: int = 0,
+    fp8: bool = False,
+) -> Tensor:
+    """As the host's; the last `numbers` of each row of x [B, 1, N] are the audio, which takes steps of its own."""
+    options = extra_args["model_options"]
+    if "context_handler" in options:
+        raise MovaError("audio_steps does not work with context windows; set it to 1.")
+    memories = Memories(fp8)
+    told = {**options.get("transformer_options", {}), KEY: memories}
+    args = {**extra_args, "model_options": {**options, "transformer_options": told}}
+    ones, start = x.new_ones([len(x)]), x.shape[2] - numbers
+    for i in trange(len(sigmas) - 1, disable=disable):
+        memories.begin()
+        denoised = model(x, sigmas[i] * ones, **args)
+        direction = to_d(x, sigmas[i], denoised)
+        if callback is not None:
+            callback({"x": x, "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
+        memories.recording = False
+        inner = between(sigmas.cpu(), i, audio_steps, shift).to(sigmas)
+        audio = x[..., start:] + direction[..., start:] * (inner[1] - inner[0])
+        for now, after in pairwise(inner[1:]):
+            alone = model(torch.cat([x[..., :start], audio], dim=2), now * ones, **args)[..., start:]
+            audio = audio + to_d(audio, now, alone) * (after - now)
+        video = x[..., :start] + direction[..., :start] * (sigmas[i + 1] - sigmas[i])
+        x = torch.cat([video, audio], dim=2)
+    return x

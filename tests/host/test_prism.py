@@ -1,0 +1,105 @@
+"""Prism on the host: its file as it is, and a prompt of the sound's own."""
+
+import pytest
+import torch
+from client import ran
+from golden import error, joint_inputs
+from graphs import GIVEN, KIND, Graph, headless, ref, to_model_scale
+from prism_files import write_prism
+from safetensors.torch import save_file
+
+from mova.sampling.guidance import Guidance
+from mova.sampling.schedule import low_noise_start, sigmas
+
+
+@pytest.fixture(scope="module")
+def prism(server, files):
+    """The golden experts in Prism's layout, among the diffusion models."""
+    models = server.base / "models/diffusion_models"
+    return write_prism(models / "MOVA-golden", models / "preview_beta").relative_to(models).as_posix()
+
+
+def sampled(server, *graphs):
+    """The latents that graphs end in: video in the model's scale, and audio."""
+    graph, made = graphs[0], []
+    saved = [graph.save(ref(node), f"{i}.safetensors") for i, node in enumerate(graphs[1:])]
+    result = ran(server, graph)
+    for node in saved:
+        found = server.tensors(result, node)
+        made.append((to_model_scale(found["video"]), found["audio"]))
+    return made
+
+
+def test_prism_s_file_as_it_is_gives_the_latents_of_the_same_weights_in_a_release(server, files, prism):
+    graph = Graph()
+    given = graph.add("ProbeGiven", **GIVEN)
+    samplers = []
+    for name in ("MOVA-golden", prism):
+        loader = graph.add("MOVAModelLoader", high_noise=name, low_noise=name, weight_dtype="default")
+        samplers.append(graph.joint(ref(loader), given, model_low=ref(loader, 1), noise=ref(given, 3)))
+    release, ours = sampled(server, graph, *samplers)
+    assert all(torch.equal(one, other) for one, other in zip(ours, release, strict=True))
+
+
+def test_prism_s_file_that_is_no_whole_model_is_told_before_anything_is_built(server, files, prism):
+    models = server.base / "models/diffusion_models"
+    path = write_prism(models / "MOVA-golden", models / "cut", lambda name: "audio_block" not in name)
+    graph = Graph()
+    loader = graph.add("MOVAModelLoader", high_noise="cut/" + path.name, low_noise="none", weight_dtype="default")
+    graph.add("PreviewAny", source=ref(loader))
+    result = server.run(graph.nodes)
+    assert "which are no whole model" in result.error and "over MOVA-360p with the command `convert`" in result.error
+
+
+def test_the_audio_prompt_is_read_by_the_audio_tower_alone(server, files):
+    inputs = joint_inputs(KIND)
+    own = torch.randn(inputs["text"].shape, generator=torch.Generator().manual_seed(3))
+    save_file({**inputs, "audio_text": own}, server.base / "input/own.safetensors")
+    graph = Graph()
+    high, low = graph.model("mova_high"), graph.model("mova_low")
+    samplers = []
+    for file in (GIVEN["file"], "own.safetensors"):
+        given = graph.add("ProbeGiven", file=file)
+        samplers.append(graph.joint(high, given, model_low=low, noise=ref(given, 3)))
+    same, found = sampled(server, graph, *samplers)
+    switch = low_noise_start(sigmas(4, 5.0), 0.9)
+    wanted = headless(4, switch, Guidance(2.0), audio_text=own)
+    assert all(error(one, other) < 1e-5 for one, other in zip(found, wanted, strict=True))
+    assert error(found[1], same[1]) > 1e-3
+
+
+def test_text_encode_gives_the_audio_prompt_to_the_prompt_alone(server, files):
+    graph = Graph()
+    clip = ref(graph.add("ProbeClip"))
+    nodes = []
+    for own in ("the sea", "  "):
+        text = ref(graph.add("StringTrim", string=own, mode="Both"))
+        texts = graph.add("MOVATextEncode", clip=clip, prompt="a cat", negative_prompt="a dog", audio_prompt=text)
+        save = [graph.add("ProbeSaveConditioning", conditioning=ref(texts, i), name=f"{own}{i}.st") for i in range(2)]
+        nodes.append(save)
+    sea = ref(graph.add("MOVATextEncode", clip=clip, prompt="the sea", negative_prompt="a dog"))
+    plain = graph.add("ProbeSaveConditioning", conditioning=sea, name="sea.st")
+    result = ran(server, graph)
+    (positive, negative), without = nodes[0], nodes[1]
+    wanted = server.tensors(result, plain)
+    assert torch.equal(server.tensors(result, positive)["mova_audio_text"], wanted["text_features"])
+    assert "mova_audio_text" not in server.tensors(result, negative)
+    assert "mova_audio_text" not in server.tensors(result, without[0])
+
+
+@pytest.mark.parametrize(
+    ("features", "told"),
+    [
+        (torch.zeros(1, 7, 33), "MOVA needs text features"),
+        (torch.full((1, 7, 64), float("nan")), "The conditioning's audio prompt holds NaN"),
+    ],
+)
+def test_a_wrong_audio_prompt_is_told_before_the_weights_load(server, files, features, told):
+    inputs = joint_inputs(KIND)
+    width = inputs["text"].shape[-1]
+    features = features if features.shape[-1] == 33 else torch.full((1, 7, width), float("nan"))
+    save_file({**inputs, "audio_text": features}, server.base / "input/wrong.safetensors")
+    graph = Graph()
+    given = graph.add("ProbeGiven", file="wrong.safetensors")
+    graph.save(ref(graph.joint(graph.model("mova_high"), given)))
+    assert told in server.run(graph.nodes).error
