@@ -1,6 +1,7 @@
 """The whole command: prepare, train, stop, go on, and what comes out."""
 
 import csv
+import errno
 import itertools
 import os
 import subprocess
@@ -84,6 +85,26 @@ def test_a_killed_run_loses_the_steps_since_the_last_save_only(place, short_run)
     assert main([*command[3:], "--resume"]) == 0
     check_same_run(out, short_run)
     assert not list(place.glob(".*.part"))
+
+
+@pytest.mark.parametrize("written", [4, 6, 7])
+def test_a_full_disk_stops_a_run_and_what_was_saved_stays(place, short_run, monkeypatch, capsys, written):
+    """So many files are written, then there is no room; a save writes four."""
+    out, calls, fsync = place / f"full_{written}.safetensors", itertools.count(1), os.fsync
+
+    def full(file):
+        if next(calls) > written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(file)
+
+    command = ["train", str(place / "cache"), "--out", str(out), *SHORT]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert main(command) == 1
+    assert "could not be written (No space left on device)" in capsys.readouterr().err
+    assert read_state(state_path(out)).step == 2 and not list(place.glob(".*.part"))
+    assert main([*command, "--resume"]) == 0
+    check_same_run(out, short_run)
 
 
 def test_how_a_run_is_carried_out_may_change_when_it_goes_on(place, short_run, monkeypatch):
