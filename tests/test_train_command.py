@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from clips import read_clip
 from safetensors.torch import load_file
 from train_runs import TRAIN, contents
 
@@ -147,6 +148,19 @@ def test_with_settings_for_a_small_card_the_loss_falls_all_the_same(place):
     first, last = (float(row["validation"]) for row in rows if row["validation"])
     assert last < 0.9 * first
     assert contents(out)[1]["base"] == "fp8" and contents(out)[1]["dtype"] == "bf16"
+
+
+def test_clips_are_made_on_the_way_and_change_nothing(place, short_run):
+    out = place / "seen.safetensors"
+    more = ["--sample-every", "3", "--sample-steps", "2"]
+    assert main(["train", str(place / "cache"), "--out", str(out), *SHORT, *more]) == 0
+    tensors, others = load_file(out), load_file(short_run)
+    assert all(torch.equal(tensors[name], others[name]) for name in others)
+    paths = sorted(place.glob("seen_step*.mp4"))
+    assert [path.name for path in paths] == [f"seen_step00000{step}_{clip}.mp4" for step in (3, 6) for clip in (1, 2)]
+    frames, sounds = zip(*(read_clip(path)[:2] for path in paths), strict=True)
+    assert all(clip.shape == (5, 32, 48, 3) for clip in frames) and not torch.equal(frames[0], frames[2])
+    assert all(abs(sound.shape[1] - 10000) <= 1024 for sound in sounds)
 
 
 def test_the_lora_has_both_experts_and_its_settings(place, short_run):
