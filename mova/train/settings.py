@@ -84,6 +84,8 @@ class Settings:
             raise MovaError(f"--caption-dropout is {self.caption_dropout}; it must be at least 0, and below 1.")
         if not 0 <= self.warmup_steps < max(2, self.steps):
             raise MovaError(f"--warmup is {self.warmup}; it must be from 0 to below --steps ({self.steps}).")
+        if self.offload_activations and self.checkpoints == "none":
+            raise MovaError("--offload-activations needs --checkpoints layers or pieces; choose one of both.")
         if self.sample_every and self.experts != "both":
             raise MovaError(f"--sample-every needs both experts, and --experts is {self.experts!r}; leave out one.")
         if self.experts == "both" and self.steps <= self.switch_every:
