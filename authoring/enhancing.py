@@ -1,6 +1,7 @@
 """A prompt that a language model may make more of, and a first picture of it by an image model."""
 
 from .canvas import Output, Page
+from .fold import fold
 from .steps import HUB
 from .to_api import BYPASSED
 
@@ -23,19 +24,22 @@ OPTIONAL = (
 )
 
 
-def language_model(page: Page) -> Output:
-    """One that sees pictures, bypassed: the user may not have it."""
-    values = {"clip_name": SEEING["name"], "type": "qwen_image", "device": "default"}
-    (model,) = page.add("CLIPLoader", "Language model", **values)
-    model.node["mode"] = BYPASSED
-    return model
+def language_model(page: Page, file: dict[str, str] = SEEING, kind: str = "qwen_image") -> Output:
+    """Folded: a file's name needs a wide column. The page does not ask for the one that is not needed."""
+
+    def load(page: Page) -> dict[str, Output]:
+        download = {} if file is SEEING else {"download": file}
+        return {"clip": page.add("CLIPLoader", clip_name=file["name"], type=kind, device="default", **download)[0]}
+
+    return fold(page, "Language model", load)[0]
 
 
 def prompt_of(page: Page, prompt: str, model: Output, image: Output | None = None) -> Output:
     """The user's words; what makes more of them is bypassed, so that they pass through."""
     (typed,) = page.add("PrimitiveStringMultiline", "Your prompt", value=prompt)
     made = page.add("MOVAEnhancePrompt", clip=model, prompt=typed, **({"image": image} if image else {}))
-    made[0].node["mode"] = BYPASSED
+    for output in (model, made[0]):
+        output.node["mode"] = BYPASSED
     return made[0]
 
 

@@ -26,7 +26,7 @@ from .steps import (
 )
 from .times import DRAFT
 
-LEFT = 439  # of the first of six columns
+LEFT = 446  # of the first of six columns
 LIGHTHOUSE = (
     "A lighthouse on a cliff in a storm at dusk, seen from the sea. Waves break on the rocks with a roar, the wind "
     "howls, and a foghorn sounds twice."
@@ -186,8 +186,7 @@ def picture_first(page: Page) -> None:
     )
     models = load_models(page)
     page.group("2  Words", NARROW)
-    encoder = {"clip_name": Z_IMAGE["clip"]["name"], "type": "lumina2", "device": "default"}
-    (model,) = page.add("CLIPLoader", "Language model", download=Z_IMAGE["clip"], **encoder)
+    model = language_model(page, Z_IMAGE["clip"], "lumina2")
     (typed,) = page.add("PrimitiveStringMultiline", "Your prompt", value=LIGHTHOUSE)
     full, _ = page.add("MOVAEnhancePrompt", "Full prompt", clip=model, prompt=typed)
     page.beside(NARROW)

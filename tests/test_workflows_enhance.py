@@ -27,7 +27,7 @@ def test_what_makes_more_of_a_prompt_is_bypassed_and_the_prompt_passes_through(n
 @pytest.mark.parametrize("name", [name for name in ALL if any(ENGLISH.get(name, name) == one for one in ENHANCED)])
 def test_the_note_names_the_file_of_the_language_model_and_where_to_get_it(name):
     canvas = read(name)
-    (loader,) = (node for node in canvas["nodes"] if node["type"] == "CLIPLoader" and node["mode"] == BYPASSED)
+    (loader,) = (n for n in unfolded(canvas)[0].values() if n["type"] == "CLIPLoader" and n["mode"] == BYPASSED)
     (text,) = canvas["nodes"][0]["widgets_values"]
     file = loader["widgets_values"][0]
     assert re.search(rf"\[{file.removesuffix('.safetensors')}\]\({HUB}/Comfy-Org/[^)]*/{re.escape(file)}\)", text)

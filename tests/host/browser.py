@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from client import Server
-from small_workflows import SMALL_INPUTS, SMALL_NODES, WORKFLOWS_FOLDER
+from small_workflows import SMALL_INPUTS, SMALL_NODES, WORKFLOWS_FOLDER, WRITER
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # No GPU and, in a container, no sandbox; and nothing that asks the network by itself.
@@ -26,24 +26,39 @@ SETTINGS = {
 FULL_HD = {"width": 1920, "height": 1080}
 READY = "() => window.app?.graph?._nodes?.length && window.app.extensionManager?.workflow?.activeWorkflow"
 # Does in the page what a user does with the widgets, and puts the tests' nodes in place of loaders.
-MAKE_SMALL = """({nodes, inputs}) => {
-  for (const node of [...app.graph._nodes]) {
-    if (nodes[node.type]) {
-      const other = LiteGraph.createNode(nodes[node.type])
-      other.pos = [...node.pos]
-      app.graph.add(other)
-      node.outputs.forEach((output, slot) => {
-        for (const link of [...(output.links ?? [])].map(id => app.graph.links.get(id)))
-          other.connect(slot, app.graph.getNodeById(link.target_id), link.target_slot)
-      })
-      app.graph.remove(node)
-    }
-    for (const [name, value] of Object.entries(inputs[node.type] ?? {})) {
-      const slot = node.inputs.find(i => i.widget?.name === name)
-      const widget = node.widgets.find(w => w.name === name)
-      if (slot?.link == null && widget.value !== 0) widget.value = value  // 0: a video's own size
+MAKE_SMALL = """({nodes, writer, inputs}) => {
+  const replaced = (graph, node, [kind, values]) => {
+    const other = LiteGraph.createNode(kind)
+    other.pos = [...node.pos]
+    other.mode = node.mode
+    graph.add(other)
+    for (const [name, value] of Object.entries(values ?? {})) other.widgets.find(w => w.name === name).value = value
+    if (values === null)
+      for (const {name, link} of node.inputs.filter(i => i.link != null)) {
+        const {origin_id, origin_slot} = graph.links.get(link), into = other.findInputSlot(name)
+        if (into >= 0) graph.getNodeById(origin_id).connect(origin_slot, other, into)
+      }
+    node.outputs.forEach((output, slot) => {
+      for (const {target_id, target_slot} of [...(output.links ?? [])].map(id => graph.links.get(id)))
+        if (target_id === graph.outputNode?.id) graph.outputNode.slots[target_slot].connect(other.outputs[slot], other)
+        else other.connect(slot, graph.getNodeById(target_id), target_slot)
+    })
+    graph.remove(node)
+  }
+  const small = graph => {
+    for (const node of [...graph._nodes]) {
+      if (node.subgraph) small(node.subgraph)
+      const writes = node.type === 'CLIPLoader' && node.widgets.find(w => w.name === 'type').value !== 'wan'
+      const other = writes ? writer : nodes[node.type]
+      for (const [name, value] of Object.entries(inputs[node.type] ?? {})) {
+        const slot = node.inputs.find(i => i.widget?.name === name)
+        const widget = node.widgets.find(w => w.name === name)
+        if (slot?.link == null && widget.value !== 0) widget.value = value  // 0: a video's own size
+      }
+      if (other) replaced(graph, node, other)
     }
   }
+  small(app.graph)
 }"""
 # A little outside of a group, in the window's pixels.
 CORNERS = """title => {
@@ -147,7 +162,7 @@ class Tab:
         """
         kinds = {*SMALL_INPUTS, *inputs}.difference(keep)
         given = {kind: {**SMALL_INPUTS.get(kind, {}), **inputs.get(kind, {})} for kind in kinds}
-        self.ask(MAKE_SMALL, {"nodes": SMALL_NODES, "inputs": given})
+        self.ask(MAKE_SMALL, {"nodes": SMALL_NODES, "writer": WRITER, "inputs": given})
 
     def press_run(self) -> None:
         self.page.get_by_test_id("queue-button").click()

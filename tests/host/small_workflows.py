@@ -38,9 +38,17 @@ SMALL_INPUTS = {
     "LoadImage": {"image": "small.png"},
     "LoadVideo": {"file": "small.mp4"},
     "LoadAudio": {"audio": "small.wav"},
+    "UNETLoader": {"unet_name": "wan.safetensors"},
+    "MOVAEnhancePrompt": {"max_length": 64},
 }
 # Nodes with the same outputs: ComfyUI knows both models in their released size only, and MOVA Size the releases'.
-SMALL_NODES = {"VAELoader": "ProbeWanVAE", "CLIPLoader": "ProbeClip", "MOVASize": "ProbeSize"}
+SMALL_NODES = {
+    "VAELoader": ("ProbeWanVAE", {}),
+    "CLIPLoader": ("ProbeClip", {}),
+    "MOVASize": ("ProbeSize", {}),
+    "KSampler": ("ProbePainted", None),  # with the inputs it has
+}
+WRITER = ("ProbeLanguageModel", {"kind": "Qwen3"})
 FEWER_STEPS = {"MOVAJointSampler": {"steps": 2}, "MOVAScheduler": {"steps": 2}, "SplitSigmas": {"step": 1}}
 
 
@@ -52,9 +60,17 @@ def shipped(name: str, seed: int, others: Mapping[str, dict[str, Any]] = {}) -> 
         given = {**SMALL_INPUTS.get(node["class_type"], {}), **others.get(node["class_type"], {})}
         given |= dict.fromkeys(("seed", "noise_seed"), seed)
         node["inputs"] |= {n: v for n, v in given.items() if not isinstance(node["inputs"].get(n, []), list)}
-        if node["class_type"] in SMALL_NODES:
-            node.update(class_type=SMALL_NODES[node["class_type"]], inputs={})
+        make_small(node)
     return workflow
+
+
+def make_small(node: dict[str, Any]) -> None:
+    """Another node with the same outputs in a node's place, if there is one."""
+    kind, inputs = SMALL_NODES.get(node["class_type"], (None, None))
+    if node["class_type"] == "CLIPLoader" and node["inputs"]["type"] != "wan":
+        kind, inputs = WRITER
+    if kind:
+        node.update(class_type=kind, inputs=node["inputs"] if inputs is None else dict(inputs))
 
 
 @contextlib.contextmanager
@@ -92,6 +108,7 @@ def write_media(base: Path) -> None:
 FOLDERS = {  # in which a node's files are
     "MOVAModelLoader": "models/diffusion_models",
     "VAELoader": "models/vae",
+    "UNETLoader": "models/diffusion_models",
     "MOVAAudioVAELoader": "models/vae",
     "CLIPLoader": "models/text_encoders",
     "MOVALoraLoader": "models/loras",

@@ -13,6 +13,7 @@ LAPTOP = {"width": 1366, "height": 768}
 READABLE = 8 / 14  # below this zoom the canvas draws no text: letters of 14 pixels would be smaller than 8
 CONTRAST = 4.5  # of text, as the Web Content Accessibility Guidelines ask for
 NOTICES = ["MOVASize", "MOVAConditioning", "MOVAJointSampler", "MOVAFitVideo", "MOVALoraLoader", "MOVAGetModels"]
+NOTICES += ["MOVAEnhancePrompt"]
 SAMPLERS = ["MOVAJointSampler", "SamplerCustomAdvanced"]
 # As while it runs: a notice of two lines wherever one may come, and a frame at each sampler.
 FILL = """async ({notices, samplers}) => {

@@ -56,6 +56,32 @@ def test_the_run_button_makes_a_clip_that_plays_in_the_page(tab, name):
     tab.press_assets()
 
 
+def wrote(tab, name):
+    """A run of a small workflow by the page's button: the prompt it encoded, and what wrote it."""
+    before = set(tab.server.get_json("/history"))
+    run_and_play(tab, [48, 32])
+    (id_,) = set(tab.server.get_json("/history")) - before
+    graph = tab.server.get_json(f"/history/{id_}")[id_]["prompt"][2]
+    (encoder,) = (node for node in graph.values() if node["class_type"] == "MOVATextEncode")
+    return graph[encoder["inputs"]["prompt"][0]]
+
+
+SELECT = """() => app.canvas.selectItems(app.graph._nodes.filter(n => n.mode === 4))"""
+
+
+@pytest.mark.parametrize("name", ["mova_1_image_to_video_with_sound", "mova_2_text_to_video_with_sound"])
+def test_ctrl_b_brings_the_enhancer_into_the_run_and_out_of_it_the_prompt_passes_through(tab, name):
+    tab.open_workflow(name)
+    tab.make_small()
+    assert wrote(tab, name)["class_type"] == "PrimitiveStringMultiline"
+    tab.view(0.5)
+    tab.ask(SELECT)
+    tab.page.keyboard.press("Control+b")
+    tab.page.wait_for_function("() => app.graph._nodes.every(n => n.mode === 0)")
+    tab.make_small(MOVAJointSampler={"seed": 5})
+    assert wrote(tab, name)["class_type"] == "MOVAEnhancePrompt"
+
+
 KEPT = """() => app.graph._nodes.filter(n => n.type === 'MOVALoadConditioning').map(n => n.widgets[0].options.values)"""
 CHOOSE = """files => app.graph._nodes.filter(n => n.type === 'MOVALoadConditioning').forEach(
   (n, i) => { n.widgets[0].value = files[i] })"""

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 import torch
 from clips import read_clip
-from small_workflows import NAMES, SMALL_INPUTS, SMALL_NODES, write_media
+from small_workflows import NAMES, SMALL_INPUTS, make_small, write_media
 
 from authoring.build import canvas_form
 from authoring.to_api import MUTED, to_api
@@ -53,8 +53,7 @@ def made_small(workflow):
         given |= dict.fromkeys(("seed", "noise_seed"), next(seeds))
         old = node["inputs"]  # 0 is a video's own size
         old |= {n: v for n, v in given.items() if old.get(n) != 0 and not isinstance(old.get(n, []), list)}
-        if node["class_type"] in SMALL_NODES:
-            node.update(class_type=SMALL_NODES[node["class_type"]], inputs={})
+        make_small(node)
     return workflow
 
 

@@ -13,7 +13,7 @@ from .model import About, Forward, Patch
 from .saving import Resample, Save, SaveAudio, SaveConditioning, Sigmas
 from .stand_ins import Anything, Clip, CountingClip, HunyuanVAE, Size, Tokenizer, WanVAE
 from .trouble import OneStepMore, StopAt, Trouble
-from .writers import Encoder, LanguageModel
+from .writers import Encoder, LanguageModel, Painted
 
 load_models_gpu = comfy.model_management.load_models_gpu
 
@@ -49,6 +49,7 @@ NODES = (
     Tokenizer,
     WanVAE,
     LanguageModel,
+    Painted,
     Encoder,
     HunyuanVAE,
     Images,

@@ -154,3 +154,18 @@ class Encoder(Node):
         sizes = {"d_ff": 64, "d_model": 64, "d_kv": 32, "num_heads": 2, "num_layers": 1, "vocab_size": 64}
         target = types.SimpleNamespace(clip=wan.te(), tokenizer=lambda **_: TokenizerClip().tokenizer, params={})
         return (comfy.sd.CLIP(target, model_options={"umt5xxl_model_config": sizes}),)
+
+
+class Painted(Node):
+    """In place of a sampler of pictures: what it is given is there, and the latent of one picture comes out."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        texts = {"positive": ("CONDITIONING",), "negative": ("CONDITIONING",)}
+        return {"required": {"model": ("MODEL",), **texts, "latent_image": ("LATENT",)}}
+
+    RETURN_TYPES = ("LATENT",)
+
+    def run(self, model, positive, negative, latent_image):
+        assert positive[0][0].isfinite().all()
+        return ({"samples": torch.zeros(1, 16, 1, 4, 6)},)
