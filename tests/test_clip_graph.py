@@ -141,3 +141,14 @@ def test_a_clip_with_somebody_elses_note_is_told_by_its_nodes(clip, tmp_path, ca
     write_clip(tmp_path / "clip.mp4", frames, 24, None, settings={"by": "me"}, graph=graph)
     assert main(["info", str(tmp_path / "clip.mp4")]) == 0
     assert "MOVAJointSampler (" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text", ['word; =#\\\n"q" ' * 5000, '{"workflow": [}', "odd \udcff name"], ids=["long", "json", "odd"]
+)
+def test_what_is_hard_to_write_comes_back_word_for_word(text, tmp_path):
+    said = settings(prompt=text, mova="1", loras=["x:y:0.5"])
+    frames, graph = torch.zeros(5, 32, 48, 3, dtype=torch.uint8), graph_of(said, "a\udcff.png", None)
+    write_clip(tmp_path / "clip.mp4", frames, 24, None, settings=said, graph=graph)
+    found = read_clip_info(tmp_path / "clip.mp4")
+    assert found.prompt == graph and found.settings["prompt"] == text
