@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from test_workflows import ALL, read
+from canvases import ALL, read
 
 from authoring.steps import HUB
 from authoring.to_api import BYPASSED, source, unfolded
