@@ -1,9 +1,17 @@
-"""The model in the host's own training: its checkpointing must not change gradients, which nobody would see."""
+"""Training and the host: its checkpointing must not change gradients, which nobody would see; trained LoRAs load."""
 
 import json
 
 import pytest
+import torch
+from bench import differ
+from golden import joint_inputs, joint_model
+from graphs import EXPERTS, KIND, Graph, golden_model, numbers, ref
 from inside import run_inside
+from loras import TIME, forwards, loader
+
+from mova.train import add_lora
+from mova.train.output import write_lora, write_split
 
 TRAINED = """
 import json
@@ -62,3 +70,31 @@ def test_the_host_s_checkpointing_gives_the_gradients_that_there_are_without_it(
     assert found.keys() == {"1", "2", "3", "4"}
     for modules, error in found.values():
         assert modules > 0 and error < 1e-5
+
+
+def trained_on(expert, path):
+    """A golden model with LoRAs of random values, its outputs, and the LoRA's parameters; the file is written, too."""
+    model = joint_model(KIND, EXPERTS[expert])
+    model.load_state_dict(golden_model(expert).state_dict())
+    parameters = add_lora(model, EXPERTS[expert], "attention+mlp", 4, 8.0)
+    given, time = joint_inputs(KIND), torch.tensor([TIME])
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(numbers(name, *parameter.shape) / 8)
+        out = model(given["video"], given["audio"], time, time, given["text"])
+    write_lora(path, parameters, 8.0, {"rank": 4})
+    return dict(zip(("video", "audio"), out, strict=True)), parameters
+
+
+def test_a_trained_lora_gives_the_trained_model_s_outputs_by_our_loader_and_by_the_host_s(server, files):
+    path = files / "models" / "loras" / "trained.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wanted, parameters = trained_on("high", path)
+    (split,) = write_split(path, parameters, 8.0, {})
+    graph = Graph()
+    model = graph.model("mova_high")
+    ours = loader(graph, path.name, model)
+    core = graph.add("LoraLoaderModelOnly", model=model, lora_name=split.name, strength_model=1.0)
+    found, from_core, plain, report = forwards(server, graph, ref(ours), ref(core), model, report=ours)
+    assert differ(found, wanted) < 1e-5 and differ(from_core, wanted) < 1e-5 < 1e-3 < differ(plain, wanted)
+    assert "left out" not in report
