@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,3 +40,18 @@ def test_files_that_a_page_names_are_there(page):
         r"`((?:authoring|mova|nodes|tests|benchmarks|docs|demos|workflows|web)/[\w./-]+\.\w+)`", text
     ):
         assert (ROOT / name).exists(), name
+
+
+HELP = sorted((ROOT / "web/docs").glob("**/*.md"))
+
+
+@pytest.mark.parametrize("page", HELP, ids=lambda page: page.relative_to(ROOT / "web/docs").as_posix())
+def test_each_help_page_shows_its_own_small_picture(page):
+    """ComfyUI's page looks for pictures from web/docs on, wherever the help page lies."""
+    kind, language = (page.parent.name, page.stem) if page.parent.name != "docs" else (page.stem, "en")
+    title, _, text = page.read_text(encoding="utf-8").removeprefix("# ").partition("\n")
+    assert LINK.findall(text) == [f"{kind}/{language}.webp"] and f"![{title}](" in text
+    picture = ROOT / "web/docs" / kind / f"{language}.webp"
+    assert 0 < picture.stat().st_size < 25_000
+    with Image.open(picture) as found:
+        assert found.format == "WEBP" and found.width < 600 and found.height < 800

@@ -9,6 +9,7 @@ from ..arguments import Defaults, whole
 from ..errors import MovaError
 from ..model.presets import DEFAULT
 from ..progress import tell
+from ..shorten import printable
 
 PREPARE = "train prepare"
 # Options that are settings of a run, by the kind of their value, and what is told of each.
@@ -21,7 +22,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "experts": (str, "both, high or low noise (both)"),
     "switch_every": (whole, "steps after which the other expert is trained (1)"),
     "base": (str, "the frozen matrices in fp8 or bf16 (fp8)"),
-    "dtype": (str, "to compute in: bf16, fp16 or fp32 (bf16)"),
+    "dtype": (str, "to compute in: bf16 or fp32 (bf16)"),
     "lr": (float, "learning rate at its highest (1e-4)"),
     "lr_schedule": (str, "cosine, low_resource (the published low-resource trainer's) or constant (cosine)"),
     "warmup": (whole, "steps (a twentieth of all, at most 500)"),
@@ -107,7 +108,7 @@ def run_prepare(options: argparse.Namespace) -> None:
         where = runtime.Runtime(device, dtype, tiled_vae=options.tiled_vae, part=progress.part, notice=progress.tell)
         made = prepare(checkpoint, options.data, options.out, shapes, where, done)
     for name, why in made.skipped.reasons.items():
-        tell(f"skipped {name}: {why}")
+        tell(printable(f"skipped {name}: {why}"))
     for sheet in made.sheets:
         print(sheet)
     notes = [f"{made.kept} of them encoded before"] * (made.kept > 0)
@@ -126,8 +127,9 @@ def run_train(options: argparse.Namespace) -> None:
     from ..files import alone
     from ..progress import StepBar
     from ..train.cache import Cache
-    from ..train.loop import Report, begin_run, go, state_path, told
+    from ..train.loop import go
     from ..train.output import write_split
+    from ..train.run import Report, begin_run, state_path, told
     from ..train.settings import Settings, settings_from
 
     check_output(options.out, ".safetensors")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import strict_json
 from ..checkpoint.tensor_file import write_tensors
 from ..checkpoint.weights import Weights, open_file, read_json
 from ..errors import MovaError
@@ -97,15 +98,16 @@ class Cache:
             return False
         return True
 
-    def write(self, path: Path, tensors: Mapping[str, Tensor], told: Mapping[str, str]) -> None:
+    def write(self, path: Path, tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
         make_folder(path.parent)
-        write_tensors(path, {name: value.contiguous().cpu() for name, value in tensors.items()}, told)
+        plain = {name: value.contiguous().cpu() for name, value in tensors.items()}
+        write_tensors(path, plain, {FORMAT: json.dumps(told)})  # one entry: the order of several is another each time
 
     def write_text(self, key: str, features: Tensor) -> None:
         """features [1, 512, width] of a caption; the zeros behind it are left out."""
         used = features[0].abs().amax(dim=1).nonzero()
         count = int(used.max()) + 1 if len(used) else 1
-        self.write(self.text_path(key), {"features": features[0, :count]}, {"format": "pt"})
+        self.write(self.text_path(key), {"features": features[0, :count]}, {})
 
     def text(self, key: str) -> Tensor:
         """Features of a caption, [1, 512, width]."""
@@ -114,13 +116,17 @@ class Cache:
 
     def item(self, key: str) -> Item:
         path = self.clip_path(key)
-        found, told = read(path), open_file(path).metadata
+        found, told = read(path), self.told(key)
         video, audio, condition = (found[name][None].float() for name in ("video", "audio", "condition"))
-        return Item(video, audio, condition, float(told["fps"]), told["sound"] == "yes")
+        return Item(video, audio, condition, told["fps"], told["sound"])
 
-    def told(self, key: str) -> dict[str, str]:
-        """frames, width, height, fps and whether there is sound, as texts."""
-        return open_file(self.clip_path(key)).metadata
+    def told(self, key: str) -> dict[str, Any]:
+        """frames, width, height, fps, and whether there is sound."""
+        path = self.clip_path(key)
+        try:
+            return dict(strict_json.parse(open_file(path).metadata[FORMAT]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise MovaError(f"{path} is no prepared clip; prepare the clips again.") from error
 
     def write_index(self, entries: Iterable[Entry], nothing: str, checkpoint: Path, skipped: Mapping[str, str]) -> None:
         """nothing: the key of the features of no caption."""

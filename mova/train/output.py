@@ -24,7 +24,7 @@ STATE = "mova_training_state"
 
 def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_tensors(path, plain, {"format": "pt", **metadata})
+    write_tensors(path, plain, metadata)  # one entry: the order of several is another each time
 
 
 def lora_tensors(parameters: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ def prepare(
         entry = Entry(sample.name, sample.caption, key, texts[sample.caption])
         prepared.entries.append(entry)
         rows.append(row_of(cache, entry))
-        prepared.silent += cache.told(key)["sound"] != "yes"
+        prepared.silent += not cache.told(key)["sound"]
     if not prepared.entries:
         raise nothing_left(data, prepared.skipped)
     prepared.sheets = write_sheets(folder, rows)
@@ -160,12 +160,11 @@ def encode_clips(
     return keys
 
 
-def clip_told(clip: Clip, shapes: Shapes) -> dict[str, str]:
+def clip_told(clip: Clip, shapes: Shapes) -> dict[str, Any]:
     """What is kept beside a clip's latents."""
     frames, height, width, _ = clip.frames.shape
-    told = {"frames": frames, "width": width, "height": height, "fps": shapes.fps}
-    sound = "no" if clip.waveform is None else "yes"
-    return {"format": "pt", "sound": sound, **{name: str(value) for name, value in told.items()}}
+    sound = clip.waveform is not None
+    return {"frames": frames, "width": width, "height": height, "fps": shapes.fps, "sound": sound}
 
 
 def encode_clip(clip: Clip, fps: float, rate: int, vae: Any, audio_vae: Any) -> dict[str, Tensor]:
@@ -196,7 +195,7 @@ def check_finite(tensor: Tensor, what: str) -> None:
 
 def row_of(cache: Cache, entry: Entry) -> Row:
     told = cache.told(entry.clip)
-    sound = "" if told["sound"] == "yes" else ", no sound: the picture alone is trained"
+    sound = "" if told["sound"] else ", no sound: the picture alone is trained"
     line = f"{entry.name}: {told['width']} x {told['height']}, {told['frames']} frames{sound}"
     return Row(read(cache.clip_path(entry.clip))["pictures"], entry.caption, line)
 

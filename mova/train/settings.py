@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..checkpoint.formats import PLAIN
 from ..checkpoint.release import EXPERT_FOLDERS
 from ..errors import MovaError
 from .frozen import BASES
@@ -14,6 +13,7 @@ from .lora import PARTS, TARGETS
 from .schedule import LR_SCHEDULES
 
 EXPERTS_OF = {"both": EXPERT_FOLDERS, "high": EXPERT_FOLDERS[:1], "low": EXPERT_FOLDERS[1:]}
+DTYPES = ("bf16", "fp32")  # gradients in fp16 would need scaling
 CHECKPOINTS = ("pieces", "layers", "none")
 LONGEST_WARMUP = 500
 # What changes how a run is carried out, and not what comes out of it.
@@ -66,7 +66,7 @@ class Settings:
             value = getattr(self, name)
             if not least <= value < 10**9:
                 raise MovaError(f"{option(name)} is {value}; it must be at least {least}, and below a billion.")
-        choices: dict[str, Iterable[str]] = {"targets": TARGETS, "experts": EXPERTS_OF, "base": BASES, "dtype": PLAIN}
+        choices: dict[str, Iterable[str]] = {"targets": TARGETS, "experts": EXPERTS_OF, "base": BASES, "dtype": DTYPES}
         choices |= {"lr_schedule": LR_SCHEDULES, "checkpoints": CHECKPOINTS}
         for name, known in choices.items():
             if getattr(self, name) not in known:

@@ -10,9 +10,8 @@ import comfy.model_management
 import comfy.samplers
 import folder_paths
 import torch
-from comfy.k_diffusion.sampling import to_d
+from comfy.k_diffusion.sampling import to_d, trange
 from torch import Tensor
-from tqdm.auto import trange
 
 from ...mova import MovaError
 from ...mova.clip.velocity import ROOM, free_ram

@@ -63,7 +63,7 @@ def host_gelu_linear(layer: nn.Module, x: Tensor) -> Tensor:
     """
     fused = getattr(comfy.ops, "linear_input_act", None)
     int8 = getattr(getattr(layer, "weight", None), "_layout_cls", None) == "TensorWiseINT8Layout"
-    if fused is None or not int8 or is_replaced(layer):
+    if fused is None or not int8 or is_replaced(layer) or recorded(x):
         return gelu_linear(layer, x)
     return fused(layer, x, "gelu_tanh")
 

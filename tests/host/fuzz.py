@@ -5,6 +5,7 @@ one of them again and prints it. What counts as a fault is in fuzz_judge.py. Exi
 """
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -102,6 +103,8 @@ def main() -> int:
         try:
             numbers = [given.only] if given.only is not None else range(given.first, given.first + given.count)
             made_ones = fuzzer.mutator.each_object() if given.objects else map(fuzzer.mutator.make, numbers)
+            if given.objects:
+                made_ones = itertools.islice(made_ones, given.first, None)
             for mutation in made_ones:
                 number = mutation.number
                 if given.only not in (None, number):

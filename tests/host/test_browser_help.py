@@ -19,6 +19,20 @@ def ours(server):
     return [name for name, info in server.get_json("/object_info").items() if info["category"] == "MOVA"]
 
 
+# The picture in the panel, once it is there: its size, and how high the node is today.
+PICTURE = """([kind, language]) => {
+  const picture = document.querySelector(`.node-help-content img[src$="/docs/${kind}/${language}.webp"]`)
+  const high = app.graph._nodes[0].computeSize()[1]
+  return picture?.complete && {size: [picture.naturalWidth, picture.naturalHeight], high}
+}"""
+
+
+def check_picture(tab, kind, language):
+    """The page has loaded it, and it is of the node with the inputs that it has now (node_pictures.py)."""
+    found = tab.page.wait_for_function(PICTURE, arg=[kind, language]).json_value()
+    assert found["size"][0] >= 260 and abs(found["size"][1] - 65 - found["high"]) <= 1, (kind, found)
+
+
 def help_of(tab, kind, title):
     """The text of the help panel of a node, opened by the button above it."""
     tab.select_new(kind)
@@ -34,6 +48,7 @@ def test_each_node_shows_its_help_page(tab):
         page = (ROOT / f"web/docs/{kind}.md").read_text(encoding="utf-8")
         shown = help_of(tab, kind, page.split("\n")[0].removeprefix("# "))
         assert names_in(page) and all(name in shown for name in names_in(page)), kind
+        check_picture(tab, kind, "en")
 
 
 @pytest.fixture
@@ -50,6 +65,7 @@ def test_on_a_chinese_page_names_tooltips_search_and_help_are_chinese(chinese):
         page = (ROOT / f"web/docs/{kind}/zh.md").read_text(encoding="utf-8")
         shown = help_of(tab, kind, texts[kind]["display_name"])
         assert names_in(page) and all(name in shown for name in names_in(page)), kind
+        check_picture(tab, kind, "zh")
         title, labels = tab.ask(
             "() => { const n = app.graph._nodes[0]; return [n.getTitle(), Object.fromEntries("
             "n.inputs.map(i => [i.name, i.label ?? i.localized_name]))] }"

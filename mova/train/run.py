@@ -1,0 +1,181 @@
+"""A training run: what it is made of, how it begins or goes on, and what of it is kept."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..checkpoint.formats import PLAIN
+from ..checkpoint.release import JOINT, Checkpoint
+from ..errors import MovaError
+from ..model.joint import JointModel
+from .cache import Cache, Entry, key_of, weights_key
+from .experts import load_experts
+from .lora import add_lora
+from .memory import Clip, check_room
+from .output import State, read_log, read_state, write_log, write_lora, write_state
+from .plot import write_plot
+from .schedule import boundary_share
+from .settings import HOW, Settings
+from .streaming import Ring
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a run tells what it does."""
+
+    part: Callable[[str], None] = lambda name: None
+    step: Callable[[int, int], None] = lambda done, of: None
+    notice: Callable[[str], None] = lambda text: None
+
+
+QUIET = Report()
+
+
+@dataclass
+class Run:
+    """A run at work: what it is made of, and how far it is."""
+
+    settings: Settings
+    device: torch.device
+    cache: Cache
+    entries: list[Entry]
+    nothing: str  # the key of no caption's features
+    share: float
+    out: Path
+    said: dict[str, Any]
+    report: Report
+    models: dict[str, JointModel] = field(default_factory=dict)
+    rings: dict[str, Ring] = field(default_factory=dict)
+    parameters: dict[str, nn.Parameter] = field(default_factory=dict)
+    optimizer: Any = None
+    done: int = 0  # steps
+    settled: bool = True  # False while the optimizer is at work: half a step must not be saved
+    records: list[dict[str, Any]] = field(default_factory=list)
+    at_work: str | None = None  # the expert whose weights are on the device
+
+
+def state_path(out: Path) -> Path:
+    """Where what is needed to go on is kept, beside the LoRA."""
+    return out.with_suffix(".unfinished.safetensors")
+
+
+def begin_run(
+    checkpoint: Checkpoint,
+    cache: Cache,
+    settings: Settings,
+    out: Path,
+    device: torch.device,
+    resume: bool = False,
+    report: Report = QUIET,
+) -> Run:
+    """Load what the run needs; with `resume`, go on with what an earlier one has kept.
+
+    Raises MovaError for clips of another model, and if what is kept is of another run.
+    """
+    entries, nothing, _ = cache.index()
+    check_items(checkpoint, cache, entries)
+    said = identity(checkpoint, entries, settings)
+    run = Run(settings, device, cache, entries, nothing, boundary_share(checkpoint.boundary), out, said, report)
+    kept = read_kept(run) if resume else None
+    if not resume and state_path(out).exists():
+        report.notice(f"{state_path(out)} is of a run that was stopped (--resume goes on with it); it is replaced.")
+    report.notice(check_room(checkpoint.config, settings, largest(checkpoint, cache, entries), free(device)))
+    dtype = PLAIN[settings.dtype].dtype
+    run.models = load_experts(checkpoint, settings.trained, settings.base, dtype, device, report.part)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        for expert, model in run.models.items():
+            run.parameters |= add_lora(model, expert, settings.targets, settings.rank, settings.alpha, settings.parts)
+            run.rings[expert] = Ring(model, device, settings.resident_layers)
+    run.optimizer = torch.optim.AdamW(run.parameters.values(), settings.lr, weight_decay=settings.weight_decay)
+    if kept is not None:
+        restore(run, kept)
+    return run
+
+
+def identity(checkpoint: Checkpoint, entries: list[Entry], settings: Settings) -> dict[str, Any]:
+    """What makes a run the run that it is."""
+    weights = [weights_key(checkpoint.weights[part]) for part in (*settings.trained, *JOINT)]
+    clips = key_of([(entry.clip, entry.text) for entry in entries])
+    return {**settings.to_dict(), "clips": clips, "weights": key_of(weights)}
+
+
+def check_items(checkpoint: Checkpoint, cache: Cache, entries: list[Entry]) -> None:
+    """Raise MovaError if a prepared clip is of another model's latents."""
+    config = checkpoint.config
+    wanted = {"video": config.video_dit.out_dim, "audio": config.audio_dit.out_dim}
+    for entry in entries:
+        item = cache.item(entry.clip)
+        found = {"video": item.video.shape[1], "audio": item.audio.shape[1]}
+        text = cache.text(entry.text).shape[2]
+        if found != wanted or text != config.video_dit.text_dim:
+            raise MovaError(f"{cache.folder} was prepared for another model ({entry.name}); prepare the clips again.")
+
+
+def largest(checkpoint: Checkpoint, cache: Cache, entries: list[Entry]) -> Clip:
+    """The clip that needs the most memory."""
+    patch = math.prod(checkpoint.config.video_dit.patch_size)
+    sizes = []
+    for entry in entries:
+        item = cache.item(entry.clip)
+        sizes.append((math.prod(item.video.shape[2:]) // patch, item.audio.shape[2]))
+    return Clip(*max(sizes))
+
+
+def free(device: torch.device) -> int | None:
+    """Bytes that the device has left, where it can be asked."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
+def read_kept(run: Run) -> State:
+    path = state_path(run.out)
+    if not path.exists():
+        raise MovaError(f"Nothing is kept of a run for {run.out} ({path} is not there); leave out --resume.")
+    state = read_state(path)
+    others = [name for name in run.said if name not in HOW and state.said.get(name) != run.said[name]]
+    if others:
+        raise MovaError(
+            f"{path} is of a run with another {' and another '.join(others)}; give what that run was given, or leave "
+            "out --resume."
+        )
+    return state
+
+
+def restore(run: Run, state: State) -> None:
+    """Put a kept run's values in place."""
+    if state.parameters.keys() != run.parameters.keys() or not 0 <= state.step <= run.settings.steps:
+        raise MovaError(f"{state_path(run.out)} does not fit these settings; leave out --resume.")
+    with torch.no_grad():
+        for name, parameter in run.parameters.items():
+            parameter.copy_(state.parameters[name])
+            if name in state.optimizer:
+                values = state.optimizer[name].items()  # AdamW counts its steps on the processor
+                moved = {key: value if key == "step" else value.to(run.device) for key, value in values}
+                run.optimizer.state[parameter] = moved
+    run.done = state.step
+    run.records = read_log(run.out.with_suffix(".csv"), state.step)
+
+
+def save_run(run: Run) -> None:
+    """Write the LoRA, the table and the picture of the losses, and what is needed to go on: all whole."""
+    write_log(run.out.with_suffix(".csv"), run.records)
+    write_plot(run.out.with_suffix(".png"), run.records)
+    write_lora(run.out, run.parameters, run.settings.alpha, told(run))
+    optimizer = {
+        name: {key: torch.as_tensor(value) for key, value in run.optimizer.state[parameter].items()}
+        for name, parameter in run.parameters.items()
+        if parameter in run.optimizer.state
+    }
+    write_state(state_path(run.out), State(run.done, run.said, dict(run.parameters), optimizer))
+
+
+def told(run: Run) -> dict[str, Any]:
+    """A LoRA's metadata."""
+    from .. import __version__
+
+    return {**run.said, "steps_done": run.done, "clips_trained": len(run.entries), "mova": __version__}

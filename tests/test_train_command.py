@@ -1,0 +1,284 @@
+"""The whole command: prepare, train, stop, go on, and what comes out."""
+
+import csv
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from golden import error
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file
+from train_runs import readable, write_data
+
+from mova.__main__ import main
+from mova.checkpoint.release import JOINT, open_checkpoint
+from mova.checkpoint.weights import assign
+from mova.lora.plan import LoraChoice, plan, read_changed
+from mova.lora.reading import read_lora
+from mova.model.joint import JointModel
+from mova.tools.info import describe
+from mova.train import loop, velocity_losses
+from mova.train.cache import Cache
+from mova.train.draws import noises
+from mova.train.loop import validation_loss
+from mova.train.output import read_state, write_split
+from mova.train.run import begin_run, state_path
+from mova.train.settings import settings_from
+
+CPU = torch.device("cpu")
+TRAIN = ["--device", "cpu", "--dtype", "fp32", "--base", "bf16", "--checkpoints", "layers"]
+SHORT = [*TRAIN, "--steps", "6", "--rank", "4", "--alpha", "8", "--lr", "1e-2", "--warmup", "1", "--save-every", "2"]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def place(tiny_checkpoint, tmp_path_factory):
+    """A folder with a checkpoint, and two clips prepared: cache (small) and large."""
+    folder = tmp_path_factory.mktemp("train")
+    readable(tiny_checkpoint, folder / "release")
+    write_data(folder / "data")
+    prepare = ["train", "prepare", str(folder / "data"), "--checkpoint", str(folder / "release"), "--dtype", "fp32"]
+    for name, size, frames in (("cache", "48x32", "5"), ("large", "96x64", "9")):
+        assert (
+            main([*prepare, "--out", str(folder / name), "--sizes", size, "--frames", frames, "--device", "cpu"]) == 0
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def short_run(place):
+    """What SHORT gives without a stop."""
+    out = place / "whole.safetensors"
+    assert main(["train", str(place / "cache"), "--out", str(out), *SHORT]) == 0
+    return out
+
+
+def contents(path):
+    with safe_open(path, "pt") as file:
+        return load_file(path), json.loads(file.metadata()["mova_training"])
+
+
+def check_same_run(found, wanted):
+    (tensors, told), (others, other_told) = contents(found), contents(wanted)
+    assert tensors.keys() == others.keys() and told == other_told
+    assert all(torch.equal(tensors[name], others[name]) for name in tensors)
+    assert found.with_suffix(".csv").read_text() == wanted.with_suffix(".csv").read_text()
+    assert not state_path(found).exists()
+
+
+def test_a_lora_overfits_two_clips(place):
+    """The loss at fixed timesteps falls below a tenth."""
+    out = place / "fits.safetensors"
+    chosen = ["--experts", "high", "--targets", "attention+mlp", "--rank", "128", "--alpha", "128", "--lr", "4e-3"]
+    more = ["--steps", "75", "--warmup", "5", "--validate-every", "75", "--checkpoints", "none"]
+    assert main(["train", str(place / "large"), "--out", str(out), *TRAIN, *chosen, *more]) == 0
+    after = float(list(csv.DictReader(out.with_suffix(".csv").open()))[-1]["validation"])
+    settings = settings_from("ours", {"experts": "high", "base": "bf16", "dtype": "fp32", "checkpoints": "none"})
+    checkpoint = open_checkpoint(place / "release", ("video_dit", *JOINT))
+    run = begin_run(checkpoint, Cache(place / "large"), settings, place / "none.safetensors", CPU)
+    assert after < validation_loss(run) / 10
+    with Image.open(out.with_suffix(".png")) as plot:
+        assert len(plot.getcolors(10**6)) > 5
+    check_loaded(place, out, checkpoint)
+
+
+def check_loaded(place, out, checkpoint):
+    """Merged into the weights as `generate --lora` does it, the LoRA gives the trained model's outputs."""
+    merged = JointModel(checkpoint.config, device="meta")
+    changes, lines = plan([LoraChoice(out)], checkpoint.config)
+    assert len(lines) == 1  # alpha / rank, and nothing left out
+    for part in ("video_dit", *JOINT):
+        target = merged if part == "video_dit" else merged.get_submodule(part)
+        assign(target, read_changed(checkpoint.weights[part], changes[part], torch.float32, CPU))
+    told = contents(out)[1]
+    options = {name: told[name] for name in ("experts", "base", "dtype", "checkpoints", "targets", "rank", "alpha")}
+    run = begin_run(checkpoint, Cache(place / "large"), settings_from("ours", options), place / "n.safetensors", CPU)
+    tensors = load_file(out)
+    with torch.no_grad():
+        for name, parameter in run.parameters.items():
+            parameter.copy_(tensors[name])
+    seen = []
+    for model in (run.models["video_dit"], merged, JointModel(checkpoint.config, device="meta")):
+        if next(model.parameters()).is_meta:  # the model as it was
+            for part in ("video_dit", *JOINT):
+                target = model if part == "video_dit" else model.get_submodule(part)
+                assign(target, checkpoint.weights[part].read(checkpoint.weights[part].tensors, torch.float32))
+
+        def watched(*inputs, model=model):
+            out = model(*inputs)
+            seen.append(out)
+            return out
+
+        item, entry = run.cache.item(run.entries[0].clip), run.entries[0]
+        with torch.no_grad():
+            velocity_losses(
+                watched, item.video, item.audio, item.condition, run.cache.text(entry.text), *noises(item, 0),
+                torch.tensor([930.0]), torch.tensor([930.0]),
+            )  # fmt: skip
+    for mine, loaded, without in zip(*seen, strict=True):
+        assert error(loaded, mine) < 1e-5 < 0.1 < error(without, mine)
+
+
+def stop_in_step(monkeypatch, number, where):
+    """Ctrl-C in that step: `where` of it, losses_of or clip_grad_norm_."""
+    owner = loop if where == "losses_of" else torch.nn.utils
+    original, calls = getattr(owner, where), itertools.count(1)
+
+    def stopped(*given, **named):
+        if next(calls) == number:
+            raise KeyboardInterrupt
+        return original(*given, **named)
+
+    monkeypatch.setattr(owner, where, stopped)
+
+
+@pytest.mark.parametrize(("number", "where"), [(1, "losses_of"), (4, "losses_of"), (4, "clip_grad_norm_")])
+def test_a_run_that_was_interrupted_goes_on_bit_for_bit(place, short_run, monkeypatch, capsys, number, where):
+    out = place / f"stopped_{where}_{number}.safetensors"
+    command = ["train", str(place / "cache"), "--out", str(out), *SHORT]
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, number, where)
+        assert main(command) == 130
+    assert "the same command with --resume goes on" in capsys.readouterr().err
+    assert read_state(state_path(out)).step == number - 1
+    assert main([*command, "--resume"]) == 0
+    check_same_run(out, short_run)
+
+
+def test_a_killed_run_loses_the_steps_since_the_last_save_only(place, short_run):
+    out = place / "killed.safetensors"
+    command = [sys.executable, "-m", "mova", "train", str(place / "cache"), "--out", str(out), *SHORT]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    for _ in range(600):
+        if state_path(out).exists():
+            break
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert read_state(state_path(out)).step in (2, 4)
+    assert main([*command[3:], "--resume"]) == 0
+    check_same_run(out, short_run)
+    assert not list(place.glob(".*.part"))
+
+
+def test_how_a_run_is_carried_out_may_change_when_it_goes_on(place, short_run, monkeypatch):
+    out = place / "moved.safetensors"
+    command = ["train", str(place / "cache"), "--out", str(out), *SHORT]
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 3, "losses_of")
+        assert main(command) == 130
+    assert main([*command, "--resume", "--offload-activations", "--resident-layers", "2"]) == 0
+    tensors, others = load_file(out), load_file(short_run)
+    assert all(torch.equal(tensors[name], others[name]) for name in others)
+
+
+def test_what_is_kept_of_another_run_is_refused(place, monkeypatch, capsys):
+    out = place / "other.safetensors"
+    command = ["train", str(place / "cache"), "--out", str(out), *SHORT]
+    assert main([*command, "--resume"]) == 1
+    assert "Nothing is kept of a run" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        stop_in_step(patch, 2, "losses_of")
+        assert main(command) == 130
+    capsys.readouterr()
+    assert main([*command, "--resume", "--lr", "1e-3", "--seed", "3"]) == 1
+    assert "is of a run with another lr and another seed" in capsys.readouterr().err
+    large = ["train", str(place / "large"), *command[2:]]
+    assert main([*large, "--resume"]) == 1
+    assert "is of a run with another clips" in capsys.readouterr().err
+    state_path(out).write_bytes(state_path(out).read_bytes()[:-9])
+    assert main([*command, "--resume"]) == 1
+    assert state_path(out).name in capsys.readouterr().err
+
+
+def test_with_settings_for_a_small_card_the_loss_falls_all_the_same(place):
+    """Matrices in fp8, all else in bf16, pieces of layers computed again, inputs in RAM, captions left out at times."""
+    out = place / "thrifty.safetensors"
+    chosen = ["--device", "cpu", "--steps", "8", "--experts", "low", "--lr", "1e-2", "--warmup", "0", "--rank", "8"]
+    more = ["--offload-activations", "--resident-layers", "1", "--accumulation", "2", "--caption-dropout", "0.5"]
+    assert main(["train", str(place / "cache"), "--out", str(out), *chosen, *more, "--validate-every", "4"]) == 0
+    rows = list(csv.DictReader(out.with_suffix(".csv").open()))
+    first, last = (float(row["validation"]) for row in rows if row["validation"])
+    assert last < 0.9 * first
+    assert contents(out)[1]["base"] == "fp8" and contents(out)[1]["dtype"] == "bf16"
+
+
+def test_the_lora_has_both_experts_and_its_settings(place, short_run):
+    tensors, told = contents(short_run)
+    assert told["rank"] == 4 and told["lr"] == 1e-2 and told["steps_done"] == 6 and told["clips_trained"] == 2
+    assert {name.partition(".")[0] for name in tensors} == {"video_dit", "video_dit_2", *JOINT}
+    assert all(tensor.dtype == torch.float32 for tensor in tensors.values())
+    read = read_lora(short_run)
+    assert {lora.scale for layers in read.modules.values() for lora in layers.values()} == {2.0}
+    assert not read.unknown and not read.incomplete
+    assert any("LoRA" in line for line in describe(short_run))
+    trained = [name for name, tensor in tensors.items() if "lora_B" in name and tensor.abs().max() > 0]
+    assert len(trained) == (2 * 24 + 16 + 16)
+    rows = list(csv.DictReader(short_run.with_suffix(".csv").open()))
+    assert [row["expert"] for row in rows] == ["video_dit", "video_dit_2"] * 3
+    assert all(float(row["video_loss"]) > 0 and float(row["audio_loss"]) > 0 for row in rows)
+
+
+def test_a_file_for_each_expert_has_comfyui_s_names(short_run, tmp_path):
+    tensors, told = contents(short_run)
+    parameters = {name: tensor for name, tensor in tensors.items() if not name.endswith(".alpha")}
+    paths = write_split(tmp_path / "x.safetensors", parameters, 8.0, told)
+    assert [path.name for path in paths] == ["x_high_noise.safetensors", "x_low_noise.safetensors"]
+    for path, expert in zip(paths, ("video_dit", "video_dit_2"), strict=True):
+        found = load_file(path)
+        layer = "blocks.0.self_attn.q.lora_B.weight"
+        assert torch.equal(found[f"diffusion_model.{layer}"], tensors[f"{expert}.{layer}"])
+        assert torch.equal(found[f"diffusion_model.audio_dit.{layer}"], tensors[f"audio_dit.{layer}"])
+        assert len(found) == 3 * (24 + 16 + 16)
+
+
+def test_the_sound_of_a_clip_that_has_none_is_not_trained(place, monkeypatch):
+    item = Cache.item
+
+    def silent(cache, key):
+        found = item(cache, key)
+        return type(found)(found.video, found.audio * 0 + 1e3, found.condition, found.fps, False)
+
+    out = place / "silent.safetensors"
+    monkeypatch.setattr(Cache, "item", silent)
+    assert main(["train", str(place / "cache"), "--out", str(out), *SHORT, "--validate-every", "6"]) == 0
+    rows = list(csv.DictReader(out.with_suffix(".csv").open()))
+    assert all(row["audio_loss"] == "" and float(row["grad_norm"]) < 100 for row in rows)
+    assert float(rows[-1]["validation"]) < 100
+
+
+def test_a_folder_that_was_not_prepared_or_is_of_another_model_is_told(place, monkeypatch, capsys, tmp_path):
+    out = ["--out", str(tmp_path / "l.safetensors"), *SHORT]
+    assert main(["train", str(place / "data"), *out]) == 1
+    assert "holds no prepared clips" in capsys.readouterr().err
+    item = Cache.item
+
+    def narrow(cache, key):
+        found = item(cache, key)
+        return type(found)(found.video, found.audio[:, :64], found.condition, found.fps, True)
+
+    monkeypatch.setattr(Cache, "item", narrow)
+    assert main(["train", str(place / "cache"), *out]) == 1
+    assert "was prepared for another model" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_what_is_whole_saved(place, monkeypatch, capsys):
+    out, calls, original = place / "nan.safetensors", itertools.count(1), loop.losses_of
+
+    def broken(*given):
+        losses = original(*given)
+        return (losses[0] * float("nan"), losses[1]) if next(calls) == 4 else losses
+
+    monkeypatch.setattr(loop, "losses_of", broken)
+    assert main(["train", str(place / "cache"), "--out", str(out), *SHORT]) == 1
+    assert "The gradients of step 4 are no numbers any more" in capsys.readouterr().err
+    state = read_state(state_path(out))
+    assert state.step == 3 and all(value.isfinite().all() for value in state.parameters.values())
