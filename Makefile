@@ -46,9 +46,10 @@ fuzz: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check atheris
 	$(BIN)/python tests/fuzz_atheris.py .fuzz -max_total_time=600 -timeout=120 -rss_limit_mb=4000 -artifact_prefix=.fuzz-
 
-# 300 processes that write files are killed with -9 at random moments; counts what they leave.
+# 300 processes that write files are killed with -9 at random moments, and 60 that train; counts what they leave.
 kills: $(READY)
 	$(BIN)/python tests/kill.py --times 300
+	$(BIN)/python tests/kill_training.py --times 60
 
 # The same with 100 disks that run full and 100 interrupts. Needs Linux, and root for its disks.
 full-disk: $(READY)

@@ -104,7 +104,7 @@ def low_memory(page: Page) -> None:
         "in 2b.\n3. Select all of 2a (**Ctrl** and draw a frame), mute it (**Ctrl M**).",
     )
     models = load_models(page)
-    page.group("2a  Keep the prompt; then mute this", SECOND)
+    page.group("2a  Keep the prompt", SECOND)
     names = ("positive", "negative")
     made = encode_text(page, models.clip, GREETING)
     kept = [
@@ -159,19 +159,19 @@ def advanced(page: Page) -> None:
     levels = page.add("SplitSigmas", "Steps of the high one", sigmas=sigmas, step=8)
     conditioned = condition(page, texts, models.vae, size, start_image=image)
 
-    def denoise(expert: Output, sampler: Output, noise: Output, sigmas: Output, latent: Output) -> Output:
+    def denoise(title: str, expert: Output, sampler: Output, noise: Output, sigmas: Output, latent: Output) -> Output:
         texts = {"positive": conditioned[0], "negative": conditioned[1]}
         (guider,) = page.add("MOVAGuider", model=expert, **texts, cfg=DRAFT.cfg, bridge_cfg=2.0)
         parts = {"noise": noise, "guider": guider, "sampler": sampler, "sigmas": sigmas, "latent_image": latent}
-        return page.add("SamplerCustomAdvanced", **parts)[0]
+        return page.add("SamplerCustomAdvanced", title, **parts)[0]
 
     page.group("4a  High-noise expert", NARROW)
     (sampler,) = page.add("KSamplerSelect", sampler_name="euler")
     (noise,) = page.add("RandomNoise", noise_seed=42)
-    latent = denoise(models.high, sampler, noise, levels[0], conditioned[2])
+    latent = denoise("Sampler, high noise", models.high, sampler, noise, levels[0], conditioned[2])
     page.group("4b  Low-noise expert", NARROW)
     (noise,) = page.add("DisableNoise")
-    latent = denoise(models.low, sampler, noise, levels[1], latent)
+    latent = denoise("Sampler, low noise", models.low, sampler, noise, levels[1], latent)
     clip(page, latent, models, size.fps, width=240)  # less is not enough for Save Video
 
 

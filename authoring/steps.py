@@ -83,8 +83,8 @@ def choose_size(page: Page, size: str = WIDE, seconds: float = DRAFT.seconds, pi
 
 
 def encode_text(page: Page, clip: Output, prompt: str | Output) -> list[Output]:
-    """Positive and negative."""
-    return page.add("MOVATextEncode", clip=clip, prompt=prompt)
+    """Positive and negative. The title says which box is which: on the canvas a full one has no name."""
+    return page.add("MOVATextEncode", "Prompt; below: negative", clip=clip, prompt=prompt)
 
 
 def picture_and_prompt(page: Page, models: Models, width: int = SECOND) -> tuple[Output, Size, list[Output]]:

@@ -25,6 +25,7 @@ def load() -> list[type]:
         options,
         sampling,
         size,
+        step_cache,
         text,
         video,
     )
@@ -43,6 +44,7 @@ def load() -> list[type]:
         loaders.MOVAModelLoader,
         lora.MOVALoraLoader,
         options.MOVAModelOptions,
+        step_cache.MOVAStepCache,
         audio.MOVAAudioVAELoader,
         enhance.MOVAEnhancePrompt,
         text.MOVATextEncode,

@@ -113,7 +113,7 @@ class MOVAGetModels(io.ComfyNode):
             get(release, format, found)
         else:
             names = [file_for(part, release, format).name for part in wanted]
-            notice.show(f"Nothing to do: all is there ({', '.join(names)}).{kept(release, format, found)}")
+            notice.show(f"Nothing to do: all is there ({counted(names)}).{kept(release, format, found)}")
         return io.NodeOutput()
 
 
@@ -136,14 +136,20 @@ def get(release: str, dtype: str, found: dict[str, str]) -> None:
         notice.show_line("")
         if made:
             model_folders.tell_changed()
-    names = ", ".join(path.name for path in made)
+    names = counted([path.name for path in made])
     notice.show(f"Done: {names}. Run once more: the loaders have them now.{kept(release, dtype, found)}")
+
+
+def counted(names: list[str]) -> str:
+    """One by its name, more by their number: the notice stands on the node, which has room for some lines."""
+    return names[0] if len(names) == 1 else f"{len(names)} files"
 
 
 def kept(release: str, dtype: str, found: dict[str, str]) -> str:
     """Which files were left as they are, though they do not say that they are what their name says."""
-    names = [file_for(part, release, dtype).name for part, state in found.items() if state == ANOTHERS]
-    return f" Kept as it is, though it does not say that it is of {release}: {', '.join(names)}." if names else ""
+    first, *more = [file_for(part, release, dtype).name for part, state in found.items() if state == ANOTHERS] or [""]
+    others = f" and {len(more)} more" if more else ""
+    return f" Kept, though not marked as of {release}: {first}{others}." if first else ""
 
 
 def in_words(text: str) -> str:

@@ -80,3 +80,11 @@ def hub(release, monkeypatch):
     with Hub(release).running() as hub:
         take_for_the_hub(hub, monkeypatch)
         yield hub
+
+
+@pytest.fixture(scope="session")
+def place(tiny_checkpoint, tmp_path_factory):
+    """A folder to train in: a checkpoint, and two clips prepared, in cache (small) and large."""
+    from train_runs import prepared
+
+    return prepared(tiny_checkpoint, tmp_path_factory.mktemp("train"))

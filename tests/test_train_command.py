@@ -1,8 +1,8 @@
 """The whole command: prepare, train, stop, go on, and what comes out."""
 
 import csv
+import errno
 import itertools
-import json
 import os
 import subprocess
 import sys
@@ -11,45 +11,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden import error
-from PIL import Image
-from safetensors import safe_open
+from clips import read_clip
 from safetensors.torch import load_file
-from train_runs import readable, write_data
+from train_runs import TRAIN, contents
 
 from mova.__main__ import main
-from mova.checkpoint.release import JOINT, open_checkpoint
-from mova.checkpoint.weights import assign
-from mova.lora.plan import LoraChoice, plan, read_changed
+from mova.checkpoint.release import JOINT
 from mova.lora.reading import read_lora
-from mova.model.joint import JointModel
 from mova.tools.info import describe
-from mova.train import loop, velocity_losses
+from mova.train import loop
 from mova.train.cache import Cache
-from mova.train.draws import noises
-from mova.train.loop import validation_loss
 from mova.train.output import read_state, write_split
-from mova.train.run import begin_run, state_path
-from mova.train.settings import settings_from
+from mova.train.run import state_path
 
 CPU = torch.device("cpu")
-TRAIN = ["--device", "cpu", "--dtype", "fp32", "--base", "bf16", "--checkpoints", "layers"]
 SHORT = [*TRAIN, "--steps", "6", "--rank", "4", "--alpha", "8", "--lr", "1e-2", "--warmup", "1", "--save-every", "2"]
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def place(tiny_checkpoint, tmp_path_factory):
-    """A folder with a checkpoint, and two clips prepared: cache (small) and large."""
-    folder = tmp_path_factory.mktemp("train")
-    readable(tiny_checkpoint, folder / "release")
-    write_data(folder / "data")
-    prepare = ["train", "prepare", str(folder / "data"), "--checkpoint", str(folder / "release"), "--dtype", "fp32"]
-    for name, size, frames in (("cache", "48x32", "5"), ("large", "96x64", "9")):
-        assert (
-            main([*prepare, "--out", str(folder / name), "--sizes", size, "--frames", frames, "--device", "cpu"]) == 0
-        )
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -60,70 +37,12 @@ def short_run(place):
     return out
 
 
-def contents(path):
-    with safe_open(path, "pt") as file:
-        return load_file(path), json.loads(file.metadata()["mova_training"])
-
-
 def check_same_run(found, wanted):
     (tensors, told), (others, other_told) = contents(found), contents(wanted)
     assert tensors.keys() == others.keys() and told == other_told
     assert all(torch.equal(tensors[name], others[name]) for name in tensors)
     assert found.with_suffix(".csv").read_text() == wanted.with_suffix(".csv").read_text()
     assert not state_path(found).exists()
-
-
-def test_a_lora_overfits_two_clips(place):
-    """The loss at fixed timesteps falls below a tenth."""
-    out = place / "fits.safetensors"
-    chosen = ["--experts", "high", "--targets", "attention+mlp", "--rank", "128", "--alpha", "128", "--lr", "4e-3"]
-    more = ["--steps", "75", "--warmup", "5", "--validate-every", "75", "--checkpoints", "none"]
-    assert main(["train", str(place / "large"), "--out", str(out), *TRAIN, *chosen, *more]) == 0
-    after = float(list(csv.DictReader(out.with_suffix(".csv").open()))[-1]["validation"])
-    settings = settings_from("ours", {"experts": "high", "base": "bf16", "dtype": "fp32", "checkpoints": "none"})
-    checkpoint = open_checkpoint(place / "release", ("video_dit", *JOINT))
-    run = begin_run(checkpoint, Cache(place / "large"), settings, place / "none.safetensors", CPU)
-    assert after < validation_loss(run) / 10
-    with Image.open(out.with_suffix(".png")) as plot:
-        assert len(plot.getcolors(10**6)) > 5
-    check_loaded(place, out, checkpoint)
-
-
-def check_loaded(place, out, checkpoint):
-    """Merged into the weights as `generate --lora` does it, the LoRA gives the trained model's outputs."""
-    merged = JointModel(checkpoint.config, device="meta")
-    changes, lines = plan([LoraChoice(out)], checkpoint.config)
-    assert len(lines) == 1  # alpha / rank, and nothing left out
-    for part in ("video_dit", *JOINT):
-        target = merged if part == "video_dit" else merged.get_submodule(part)
-        assign(target, read_changed(checkpoint.weights[part], changes[part], torch.float32, CPU))
-    told = contents(out)[1]
-    options = {name: told[name] for name in ("experts", "base", "dtype", "checkpoints", "targets", "rank", "alpha")}
-    run = begin_run(checkpoint, Cache(place / "large"), settings_from("ours", options), place / "n.safetensors", CPU)
-    tensors = load_file(out)
-    with torch.no_grad():
-        for name, parameter in run.parameters.items():
-            parameter.copy_(tensors[name])
-    seen = []
-    for model in (run.models["video_dit"], merged, JointModel(checkpoint.config, device="meta")):
-        if next(model.parameters()).is_meta:  # the model as it was
-            for part in ("video_dit", *JOINT):
-                target = model if part == "video_dit" else model.get_submodule(part)
-                assign(target, checkpoint.weights[part].read(checkpoint.weights[part].tensors, torch.float32))
-
-        def watched(*inputs, model=model):
-            out = model(*inputs)
-            seen.append(out)
-            return out
-
-        item, entry = run.cache.item(run.entries[0].clip), run.entries[0]
-        with torch.no_grad():
-            velocity_losses(
-                watched, item.video, item.audio, item.condition, run.cache.text(entry.text), *noises(item, 0),
-                torch.tensor([930.0]), torch.tensor([930.0]),
-            )  # fmt: skip
-    for mine, loaded, without in zip(*seen, strict=True):
-        assert error(loaded, mine) < 1e-5 < 0.1 < error(without, mine)
 
 
 def stop_in_step(monkeypatch, number, where):
@@ -169,6 +88,25 @@ def test_a_killed_run_loses_the_steps_since_the_last_save_only(place, short_run)
     assert not list(place.glob(".*.part"))
 
 
+def test_a_full_disk_stops_a_run_and_what_was_saved_stays(place, short_run, monkeypatch, capsys):
+    """A save writes four files; in the second save there is room for two."""
+    out, calls, fsync = place / "full.safetensors", itertools.count(1), os.fsync
+
+    def full(file):
+        if next(calls) > 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(file)
+
+    command = ["train", str(place / "cache"), "--out", str(out), *SHORT]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert main(command) == 1
+    assert "could not be written (No space left on device)" in capsys.readouterr().err
+    assert read_state(state_path(out)).step == 2 and not list(place.glob(".*.part"))
+    assert main([*command, "--resume"]) == 0
+    check_same_run(out, short_run)
+
+
 def test_how_a_run_is_carried_out_may_change_when_it_goes_on(place, short_run, monkeypatch):
     out = place / "moved.safetensors"
     command = ["train", str(place / "cache"), "--out", str(out), *SHORT]
@@ -209,6 +147,19 @@ def test_with_settings_for_a_small_card_the_loss_falls_all_the_same(place):
     first, last = (float(row["validation"]) for row in rows if row["validation"])
     assert last < 0.9 * first
     assert contents(out)[1]["base"] == "fp8" and contents(out)[1]["dtype"] == "bf16"
+
+
+def test_clips_are_made_on_the_way_and_change_nothing(place, short_run):
+    out = place / "seen.safetensors"
+    more = ["--sample-every", "3", "--sample-steps", "2"]
+    assert main(["train", str(place / "cache"), "--out", str(out), *SHORT, *more]) == 0
+    tensors, others = load_file(out), load_file(short_run)
+    assert all(torch.equal(tensors[name], others[name]) for name in others)
+    paths = sorted(place.glob("seen_step*.mp4"))
+    assert [path.name for path in paths] == [f"seen_step00000{step}_{clip}.mp4" for step in (3, 6) for clip in (1, 2)]
+    frames, sounds = zip(*(read_clip(path)[:2] for path in paths), strict=True)
+    assert all(clip.shape == (5, 32, 48, 3) for clip in frames) and not torch.equal(frames[0], frames[2])
+    assert all(abs(sound.shape[1] - 10000) <= 1024 for sound in sounds)
 
 
 def test_the_lora_has_both_experts_and_its_settings(place, short_run):

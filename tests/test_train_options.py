@@ -64,6 +64,8 @@ def test_the_published_recipe_is_the_published_one():
         (["--weight-decay", "-1"], "--weight-decay is -1.0"),
         (["--switch-every", "6"], "--switch-every 6 leaves no step"),
         (["--save-every", "0"], "--save-every is 0"),
+        (["--checkpoints", "none", "--offload-activations"], "--offload-activations needs --checkpoints"),
+        (["--sample-every", "2", "--experts", "low"], "--sample-every needs both experts"),
         (["--recipe", "theirs"], "no recipe called 'theirs'; choose ours, published"),
         (["--checkpoints", "all"], "--checkpoints is 'all'"),
         (["--lr-schedule", "linear"], "--lr-schedule is 'linear'"),

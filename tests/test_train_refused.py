@@ -84,7 +84,7 @@ def test_clips_that_end_before_they_begin_are_named(encoders, tmp_path):
     [
         (["gone"], "is not a folder of clips, nor a .jsonl file"),
         (["empty"], "is empty; put clips there"),
-        (["only_text"], "holds no clip that can be trained on"),
+        (["only_text"], "There is no clip that can be trained on"),
         (["nothing.jsonl"], "is empty; give one"),
         (["latin.jsonl"], "is not UTF-8 text"),
         (["clips", "--sizes", "641x352"], "width 641 is not a multiple of 16"),

@@ -1,10 +1,10 @@
 """The canvas form of the workflows, read as ComfyUI's canvas reads it; no ComfyUI is needed."""
 
-import json
 import re
 from pathlib import Path
 
 import pytest
+from canvases import ALL, read
 from PIL import Image
 
 from authoring.canvas import PACK
@@ -17,7 +17,6 @@ from authoring.to_api import NOTES, to_api, unfolded
 from authoring.zh import ENGLISH
 
 ROOT = Path(__file__).parents[1]
-ALL = [*WORKFLOWS, *ENGLISH]  # in English, in Chinese
 NODE_ID = re.compile(r'node_id="(\w+)"')
 MINE = {name for file in (ROOT / "nodes").glob("*.py") for name in NODE_ID.findall(file.read_text(encoding="utf-8"))}
 CORE = """
@@ -28,10 +27,6 @@ CORE = """
 # Values that only the canvas has: upload buttons and players by node, the seed's control by widget.
 ONLY_ON_CANVAS = {"LoadImage": 1, "LoadVideo": 1, "LoadAudio": 2, "seed": 1, "noise_seed": 1}
 TITLE = 30  # height of a node's title, which stands above its position
-
-
-def read(name):
-    return json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(params=ALL)

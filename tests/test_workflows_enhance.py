@@ -1,23 +1,15 @@
 """MOVA Enhance Prompt in the workflows: bypassed, until its language model is there."""
 
-import json
 import re
-from pathlib import Path
 
 import pytest
+from canvases import ALL, read
 
-from authoring.pages import WORKFLOWS
 from authoring.steps import HUB
 from authoring.to_api import BYPASSED, source, unfolded
 from authoring.zh import ENGLISH
 
-ALL = [*WORKFLOWS, *ENGLISH]
 ENHANCED = ["mova_1_image_to_video_with_sound", "mova_2_text_to_video_with_sound"]
-
-
-def read(name):
-    path = Path(__file__).parents[1] / "workflows" / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", [*ENHANCED, *(chinese for chinese, english in ENGLISH.items() if english in ENHANCED)])

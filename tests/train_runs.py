@@ -1,12 +1,17 @@
 """A small checkpoint that can learn something soon, and two clips to learn."""
 
+import json
 import shutil
 
 import torch
 from clips import moving_frames, tone
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from mova.__main__ import main
 from mova.clip.media import write_clip
+
+TRAIN = ["--device", "cpu", "--dtype", "fp32", "--base", "bf16", "--checkpoints", "layers"]
 
 
 def edit(folder, change):
@@ -60,3 +65,21 @@ def write_data(folder, frames=9, size=(32, 48)):
         write_clip(folder / f"{name}.mp4", pictures, 24.0, tone(2000 * frames, hertz=hertz), 48000)
         (folder / f"{name}.txt").write_text(f"thing {name}")
     return folder
+
+
+def prepared(checkpoint, folder):
+    """See the fixture `place`."""
+    readable(checkpoint, folder / "release")
+    write_data(folder / "data")
+    prepare = ["train", "prepare", str(folder / "data"), "--checkpoint", str(folder / "release"), "--dtype", "fp32"]
+    for name, size, frames in (("cache", "48x32", "5"), ("large", "96x64", "9")):
+        assert (
+            main([*prepare, "--out", str(folder / name), "--sizes", size, "--frames", frames, "--device", "cpu"]) == 0
+        )
+    return folder
+
+
+def contents(path):
+    """Of a LoRA: its tensors, and the settings in its metadata."""
+    with safe_open(path, "pt") as file:
+        return load_file(path), json.loads(file.metadata()["mova_training"])

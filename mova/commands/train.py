@@ -35,6 +35,8 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "resident_layers": (whole, "layers whose frozen matrices stay on the card; the others come from RAM (0)"),
     "save_every": (whole, "steps (100)"),
     "validate_every": (whole, "steps after which the loss at fixed timesteps is measured; 0 is never (0)"),
+    "sample_every": (whole, "steps after which clips are made with the LoRA as it is; 0 is never (0)"),
+    "sample_steps": (whole, "of denoising in those (25)"),
 }
 
 
@@ -145,7 +147,8 @@ def run_train(options: argparse.Namespace) -> None:
     if options.checkpoint is None and not root.is_dir():
         raise MovaError(f"The checkpoint that the clips were prepared with ({root}) is gone; name it by --checkpoint.")
     with alone(options.out), StepBar(settings.steps) as progress:
-        checkpoint = open_checkpoint(root, (*settings.trained, *JOINT))
+        decoders = ("video_vae", "audio_vae") if settings.sample_every else ()
+        checkpoint = open_checkpoint(root, (*settings.trained, *JOINT, *decoders))
         report = Report(progress.part, progress.step, progress.tell)
         try:
             run = begin_run(checkpoint, cache, settings, options.out, device, options.resume, report)

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ..errors import MovaError, first_line, memory_is_full
 from .cache import Item
-from .checkpointing import checkpointed
 from .draws import draw, fixed_timesteps, noises
 from .losses import Model, velocity_losses
-from .run import Run, save_run, state_path
+from .run import Run, save_run, seen_through, state_path
 from .schedule import learning_rate
+from .trial import write_trials
 
 VALIDATED = 4  # clips at most
 EXPERT_WORDS = {"video_dit": "high noise", "video_dit_2": "low noise"}
@@ -33,6 +33,8 @@ def go(run: Run) -> None:
             run.report.step(run.done, settings.steps)
             if run.done % settings.save_every == 0 and run.done < settings.steps:
                 save_run(run)
+            if settings.sample_every and run.done % settings.sample_every == 0:
+                write_trials(run)
     except BaseException as error:
         if run.settled:
             with contextlib.suppress(MovaError):  # of a full disk the first error tells
@@ -48,16 +50,6 @@ def go(run: Run) -> None:
             ring.close()
     save_run(run)
     state_path(run.out).unlink(missing_ok=True)
-
-
-def seen_through(run: Run, expert: str) -> Model:
-    """The expert's model as the settings have it computed; another one's weights leave the device."""
-    if run.at_work not in (None, expert):
-        run.rings[str(run.at_work)].clear()
-    run.at_work = expert
-    kind, model, ring = run.settings.checkpoints, run.models[expert], run.rings[expert]
-    in_ram = run.settings.offload_activations
-    return checkpointed(model, layers=kind != "none", pieces=kind == "pieces", in_ram=in_ram, inside=ring)
 
 
 def losses_of(run: Run, model: Model, item: Item, text: str, timestep: float, seed: object) -> tuple[Tensor, Tensor]:

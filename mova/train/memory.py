@@ -41,7 +41,7 @@ class Need:
 
     activations: int
     lora: int  # with gradients and the optimizer's numbers
-    streamed: int  # matrices on the device: two layers, and those that stay
+    streamed: int  # matrices on the device: two layers, those that stay, and the one that is decoded
     small: int  # embeddings, norms, biases, heads
     matrices: int  # in RAM
     inputs: int  # of layers, in RAM
@@ -93,6 +93,8 @@ def needed(config: MovaConfig, settings: Settings, clip: Clip) -> Need:
     one = sum(pairs.values())
     all_pairs = sum(size * (experts if part_of(name) == "video" else 1) for name, size in pairs.items())
     streamed = sum(sorted(by_layer)[-2:]) + sum(by_layer[: settings.resident_layers])
+    if settings.base != "bf16":
+        streamed += config.video_dit.dim * config.video_dit.ffn_dim * (4 + itemsize)  # in float32, then in the dtype
     token = clip.tokens * config.video_dit.dim * itemsize
     inputs = token * config.video_dit.num_layers
     inputs += clip.sounds * config.audio_dit.dim * itemsize * config.audio_dit.num_layers
@@ -101,7 +103,7 @@ def needed(config: MovaConfig, settings: Settings, clip: Clip) -> Need:
     else:
         activations = int(AT_PEAK[settings.checkpoints] * token)
         activations += 0 if settings.offload_activations else inputs
-    kept = inputs if settings.offload_activations and settings.checkpoints != "none" else 0
+    kept = inputs if settings.offload_activations else 0
     return Need(activations, 4 * (all_pairs * (1 + ADAM) + one), streamed, small, matrices, kept)
 
 

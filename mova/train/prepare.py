@@ -12,9 +12,10 @@ from ..checkpoint.release import Checkpoint
 from ..clip.pipeline import load_audio_vae, load_video_vae
 from ..clip.runtime import Runtime, begin
 from ..errors import Cancelled, MovaError, first_line, memory_is_full
+from ..files import alone
 from ..model import text, video_vae
 from ..sampling.conditioning import SPATIAL_STRIDE, audio_samples, check_fps, check_size, condition_clip, condition_mask
-from .cache import Cache, Entry, content_key, key_of, make_folder, read, weights_key
+from .cache import INDEX, Cache, Entry, content_key, key_of, make_folder, read, weights_key
 from .media import Clip, Shapes, read_clip
 from .samples import Sample, Skipped, find_samples
 from .sheet import Row, thumbnails, write_sheets
@@ -60,9 +61,21 @@ def prepare(
     prepared = Prepared()
     samples = find_samples(data, prepared.skipped)
     if not samples:
-        raise nothing_left(data, prepared.skipped)
+        raise nothing_left(prepared.skipped)
     make_folder(folder)
-    cache = Cache(folder)
+    with alone(folder / INDEX):
+        return encode_all(checkpoint, samples, Cache(folder), shapes, runtime, prepared, done)
+
+
+def encode_all(
+    checkpoint: Checkpoint,
+    samples: Sequence[Sample],
+    cache: Cache,
+    shapes: Shapes,
+    runtime: Runtime,
+    prepared: Prepared,
+    done: Callable[[int, int], None],
+) -> Prepared:
     texts = encode_captions(checkpoint, cache, [sample.caption for sample in samples], runtime)
     clips = encode_clips(checkpoint, cache, samples, shapes, runtime, prepared, done)
     rows = []
@@ -74,15 +87,15 @@ def prepare(
         rows.append(row_of(cache, entry))
         prepared.silent += not cache.told(key)["sound"]
     if not prepared.entries:
-        raise nothing_left(data, prepared.skipped)
-    prepared.sheets = write_sheets(folder, rows)
+        raise nothing_left(prepared.skipped)
+    prepared.sheets = write_sheets(cache.folder, rows)
     cache.write_index(prepared.entries, texts[""], checkpoint.root, prepared.skipped.reasons)
     return prepared
 
 
-def nothing_left(data: Path, skipped: Skipped) -> MovaError:
+def nothing_left(skipped: Skipped) -> MovaError:
     name, why = next(iter(skipped.reasons.items()))
-    return MovaError(f"{data} holds no clip that can be trained on (of {len(skipped.reasons)}: {name} {why}).")
+    return MovaError(f"There is no clip that can be trained on (of {len(skipped.reasons)}, {name}: {why}).")
 
 
 def encode_captions(checkpoint: Checkpoint, cache: Cache, captions: Sequence[str], runtime: Runtime) -> dict[str, str]:

@@ -14,8 +14,10 @@ from ..checkpoint.release import JOINT, Checkpoint
 from ..errors import MovaError
 from ..model.joint import JointModel
 from .cache import Cache, Entry, key_of, weights_key
+from .checkpointing import checkpointed
 from .experts import load_experts
 from .lora import add_lora
+from .losses import Model
 from .memory import Clip, check_room
 from .output import State, read_log, read_state, write_log, write_lora, write_state
 from .plot import write_plot
@@ -41,6 +43,7 @@ class Run:
     """A run at work: what it is made of, and how far it is."""
 
     settings: Settings
+    checkpoint: Checkpoint
     device: torch.device
     cache: Cache
     entries: list[Entry]
@@ -57,6 +60,11 @@ class Run:
     settled: bool = True  # False while the optimizer is at work: half a step must not be saved
     records: list[dict[str, Any]] = field(default_factory=list)
     at_work: str | None = None  # the expert whose weights are on the device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What is computed in."""
+        return PLAIN[self.settings.dtype].dtype
 
 
 def state_path(out: Path) -> Path:
@@ -80,13 +88,14 @@ def begin_run(
     entries, nothing, _ = cache.index()
     check_items(checkpoint, cache, entries)
     said = identity(checkpoint, entries, settings)
-    run = Run(settings, device, cache, entries, nothing, boundary_share(checkpoint.boundary), out, said, report)
+    run = Run(
+        settings, checkpoint, device, cache, entries, nothing, boundary_share(checkpoint.boundary), out, said, report
+    )
     kept = read_kept(run) if resume else None
     if not resume and state_path(out).exists():
         report.notice(f"{state_path(out)} is of a run that was stopped (--resume goes on with it); it is replaced.")
     report.notice(check_room(checkpoint.config, settings, largest(checkpoint, cache, entries), free(device)))
-    dtype = PLAIN[settings.dtype].dtype
-    run.models = load_experts(checkpoint, settings.trained, settings.base, dtype, device, report.part)
+    run.models = load_experts(checkpoint, settings.trained, settings.base, run.dtype, device, report.part)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         for expert, model in run.models.items():
@@ -179,3 +188,20 @@ def told(run: Run) -> dict[str, Any]:
     from .. import __version__
 
     return {**run.said, "steps_done": run.done, "clips_trained": len(run.entries), "mova": __version__}
+
+
+def seen_through(run: Run, expert: str) -> Model:
+    """The expert's model as the settings have it computed; another one's weights leave the device."""
+    if run.at_work != expert:
+        leave_device(run)
+    run.at_work = expert
+    kind, model, ring = run.settings.checkpoints, run.models[expert], run.rings[expert]
+    in_ram = run.settings.offload_activations
+    return checkpointed(model, layers=kind != "none", pieces=kind == "pieces", in_ram=in_ram, inside=ring)
+
+
+def leave_device(run: Run) -> None:
+    """Leave no expert's matrices there."""
+    if run.at_work is not None:
+        run.rings[run.at_work].clear()
+    run.at_work = None

@@ -17,7 +17,7 @@ DTYPES = ("bf16", "fp32")  # gradients in fp16 would need scaling
 CHECKPOINTS = ("pieces", "layers", "none")
 LONGEST_WARMUP = 500
 # What changes how a run is carried out, and not what comes out of it.
-HOW = ("resident_layers", "offload_activations", "save_every")
+HOW = ("resident_layers", "offload_activations", "save_every", "sample_every", "sample_steps")
 RECIPES: dict[str, dict[str, Any]] = {
     "ours": {},
     "published": {
@@ -57,11 +57,13 @@ class Settings:
     offload_activations: bool = False
     save_every: int = 100
     validate_every: int = 0
+    sample_every: int = 0
+    sample_steps: int = 25
 
     def check(self) -> None:
         """Raise MovaError, naming the option, for a value that makes no sense."""
-        at_least = {"steps": 1, "rank": 1, "switch_every": 1, "accumulation": 1, "save_every": 1}
-        at_least |= {"resident_layers": 0, "validate_every": 0, "seed": 0}
+        at_least = {"steps": 1, "rank": 1, "switch_every": 1, "accumulation": 1, "save_every": 1, "sample_steps": 1}
+        at_least |= {"resident_layers": 0, "validate_every": 0, "sample_every": 0, "seed": 0}
         for name, least in at_least.items():
             value = getattr(self, name)
             if not least <= value < 10**9:
@@ -82,6 +84,10 @@ class Settings:
             raise MovaError(f"--caption-dropout is {self.caption_dropout}; it must be at least 0, and below 1.")
         if not 0 <= self.warmup_steps < max(2, self.steps):
             raise MovaError(f"--warmup is {self.warmup}; it must be from 0 to below --steps ({self.steps}).")
+        if self.offload_activations and self.checkpoints == "none":
+            raise MovaError("--offload-activations needs --checkpoints layers or pieces; choose one of both.")
+        if self.sample_every and self.experts != "both":
+            raise MovaError(f"--sample-every needs both experts, and --experts is {self.experts!r}; leave out one.")
         if self.experts == "both" and self.steps <= self.switch_every:
             raise MovaError(
                 f"--switch-every {self.switch_every} leaves no step of {self.steps} for the low-noise expert; lower it."

@@ -3,6 +3,7 @@ anything, also with all notices and previews there, no link passes behind a node
 browser, as test_browser."""
 
 import io
+import os
 
 import pytest
 from browser import Tab
@@ -14,9 +15,13 @@ READABLE = 8 / 14  # below this zoom the canvas draws no text: letters of 14 pix
 CONTRAST = 4.5  # of text, as the Web Content Accessibility Guidelines ask for
 NOTICES = ["MOVASize", "MOVAConditioning", "MOVAJointSampler", "MOVAFitVideo", "MOVALoraLoader", "MOVAGetModels"]
 NOTICES += ["MOVAEnhancePrompt"]
+FILES_TOLD = (
+    "Done: 5 files. Run once more: the loaders have them now. Kept, though not marked as of MOVA-360p: "
+    "MOVA-360p_high_noise_fp8_e4m3_scaled.safetensors and 2 more."
+)  # the longest that MOVA Get Models says when it is done
 SAMPLERS = ["MOVAJointSampler", "SamplerCustomAdvanced"]
-# As while it runs: a notice of two lines wherever one may come, and a frame at each sampler.
-FILL = """async ({notices, samplers}) => {
+# As while it runs: a notice wherever one may come, as long as these are, and a frame at each sampler.
+FILL = """async ({notices, samplers, files}) => {
   const api = window.comfyAPI.api.api
   const frame = Object.assign(document.createElement('canvas'), {width: 640, height: 352})
   frame.getContext('2d').fillRect(0, 0, 640, 352)
@@ -24,8 +29,8 @@ FILL = """async ({notices, samplers}) => {
   for (const {id, type} of app.graph._nodes) {
     const nodeId = String(id), names = {nodeId, displayNodeId: nodeId, parentNodeId: nodeId, realNodeId: nodeId}
     if (notices.includes(type))
-      api.dispatchCustomEvent('progress_text', {nodeId, text: 'Step 12 of 20, about 12:34 left; 40 evaluations; '
-        + '1.9 GiB for the clip, 10.2 GiB free'})
+      api.dispatchCustomEvent('progress_text', {nodeId, text: type === 'MOVAGetModels' ? files
+        : 'Step 12 of 20, about 12:34 left; 40 evaluations; 1.9 GiB for the clip, 10.2 GiB free'})
     if (samplers.includes(type)) api.dispatchCustomEvent('b_preview_with_metadata', {blob, ...names, jobId: 'a'})
   }
 }"""
@@ -77,6 +82,20 @@ CUT_ON_CANVAS = """() => app.graph._nodes.flatMap(n => (n.widgets ?? []).map(w =
 }).filter(Boolean))"""
 CUT_ELEMENTS = """() => [...document.querySelectorAll('[data-node-id] *')].filter(e => !e.children.length
   && e.textContent.endsWith('.safetensors') && e.scrollWidth > e.clientWidth + 1).map(e => e.textContent)"""
+# Titles of nodes and groups that are cut off, or run into the next group: on the canvas, or of Nodes 2.0's elements.
+CUT_TITLES = """nodes_2 => {
+  const pen = document.createElement('canvas').getContext('2d'), wide = (font, text) => {
+    pen.font = font
+    return pen.measureText(text).width
+  }
+  const shown = n => [...document.querySelectorAll(`[data-node-id="${n.id}"] *`)]
+    .filter(e => !e.children.length && e.textContent.trim() === n.getTitle())
+  const cut = n => nodes_2 ? shown(n).length === 0 || shown(n).some(e => e.scrollWidth > e.clientWidth + 1)
+    : wide(n.titleFontStyle, n.getTitle()) > n.size[0] - 2 * LiteGraph.NODE_TITLE_HEIGHT
+  const group = `${LiteGraph.GROUP_TEXT_SIZE}px ${LiteGraph.GROUP_FONT}`
+  return [...app.graph._nodes.filter(cut).map(n => n.getTitle()), ...app.graph._groups
+    .filter(g => wide(group, g.title) > g.size[0] - LiteGraph.GROUP_TEXT_SIZE / 2).map(g => g.title)]
+}"""
 NOTE = """() => {
   const note = app.graph._nodes.find(n => n.type === 'MarkdownNote')
   const root = document.querySelector(`[data-node-id="${note.id}"]`) ?? note.widgets[0].element
@@ -122,7 +141,12 @@ def nodes_2(request):
     return request.param == "nodes 2.0"
 
 
-@pytest.fixture(params=["en", "zh"])
+SLOW = pytest.mark.skipif(
+    not os.environ.get("MOVA_SLOW_TESTS"), reason="the same boxes with other words: set MOVA_SLOW_TESTS=1"
+)
+
+
+@pytest.fixture(params=["en", pytest.param("zh", marks=SLOW)])
 def pages(browser, server, files, nodes_2, request):
     """The page in one of both renderers and languages, and the templates in that language."""
     version = server.get_json("/system_stats")["system"]["comfyui_version"]
@@ -149,7 +173,8 @@ def test_every_template_can_be_read_as_it_opens_and_keeps_its_order_as_it_runs(p
         opened = tab.ask(OPENED)
         assert opened["scale"] >= READABLE and not opened["textless"], (name, opened)
         assert tab.ask(CUT_ELEMENTS if nodes_2 else CUT_ON_CANVAS) == [], name
-        tab.ask(FILL, {"notices": NOTICES, "samplers": SAMPLERS})
+        assert tab.ask(CUT_TITLES, nodes_2) == [], name
+        tab.ask(FILL, {"notices": NOTICES, "samplers": SAMPLERS, "files": FILES_TOLD})
         tab.page.wait_for_timeout(600)
         nodes = tab.ask(ELEMENTS if nodes_2 else CANVAS)
         assert len(nodes) == tab.ask("() => app.graph._nodes.length")
