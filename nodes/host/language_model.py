@@ -139,7 +139,7 @@ class Writer:
         if not self.family.picture or not any(hasattr(part, "preprocess_embed") for part in transformers_of(self.clip)):
             return None
         for together in (torch.cat(each), torch.cat(each, dim=2)):
-            wanted = self.family.picture * len(together)
+            wanted = self.family.mark + self.family.picture * len(together)
             if pictures_in(tokenize(self.clip, wanted, together)) == len(together):
                 return together
         return None
@@ -174,12 +174,22 @@ class Writer:
         pictures = self.family.picture * (0 if self.pictures is None else len(self.pictures))
         user = MARKS.sub(" ", request.user).replace("embedding:", "embedding :")
         text = self.family.template.format(system=request.system, pictures=pictures, user=user)
+        text = self.begun(text)
         ends = tokenize(self.clip, "</think>"), tokenize(self.clip, "</think></think>")
         if self.family is FAMILIES[0] and len(row_of(ends[1])) - len(row_of(ends[0])) == 1:
             text += NO_THOUGHTS
         elif any(getattr(part, "prime_empty_thought", False) for part in vars(self.clip.tokenizer).values()):
             text += "<|channel>thought\n<channel|>"
         return text
+
+    def begun(self, text: str) -> str:
+        """The text with its first mark twice, if the host's tokenizer drops the first token, as of Gemma 3's."""
+        mark = self.family.mark
+        if not mark:
+            return text
+        token = row_of(tokenize(self.clip, mark * 2))[-1]
+        kept = sum(isinstance(one, int) and one == token for one in row_of(tokenize(self.clip, text)))
+        return mark + text if kept < text.count(mark) else text
 
     def release(self) -> None:
         """Take the model off the device: a clip is sampled next, and needs all of it."""

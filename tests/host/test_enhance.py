@@ -54,6 +54,12 @@ def test_a_model_that_sees_is_given_the_pictures_and_one_that_does_not_is_told_o
         assert text.endswith(TOLD) and "The language model takes no pictures" in shown
 
 
+def test_a_model_that_takes_one_picture_is_given_both_side_by_side(server):
+    for images in (["image"], ["image", "end_image"]):
+        text, _, shown = enhanced(server, "Gemma 3 with eyes", images=images)
+        assert text.endswith(TOLD) and "takes no pictures" not in shown
+
+
 def test_parentheses_that_the_model_writes_are_no_weights(server):
     learnt = "A red fox runs (quickly) through snow.\n\nThe audio holds wind"
     text, _, _ = enhanced(server, "Qwen3", "a fox", {"text": learnt})

@@ -12,6 +12,7 @@ import types
 
 import comfy.model_management
 import comfy.sd
+import comfy.text_encoders.llama as llama
 import comfy.text_encoders.lumina2 as gemma
 import comfy.text_encoders.qwen3vl as qwen3vl
 import comfy.text_encoders.qwen_image as qwen25vl
@@ -30,6 +31,10 @@ SIZES = {
     "num_key_value_heads": 1,
 }  # fmt: skip
 VISION = {"hidden_size": 64, "intermediate_size": 64, "depth": 2, "deepstack_visual_indexes": [0]}
+EYES = {
+    "num_channels": 3, "hidden_act": "gelu_pytorch_tanh", "hidden_size": 1152, "image_size": 896, "patch_size": 14,
+    "intermediate_size": 64, "model_type": "siglip_vision_model", "num_attention_heads": 16, "num_hidden_layers": 1,
+}  # fmt: skip
 TEXT = 'A red fox runs through deep snow and whispers "Hello there, friend" softly.\n\nThe audio holds quiet wind.'
 CHOICE = (" red", " grey", " brown")  # words that the seed chooses between; the host leaves out the last of equals
 
@@ -48,7 +53,15 @@ def qwen3_clip(options):
     return built(qwen3.te(), qwen3.ZImageTokenizer, SIZES, options), 151645
 
 
-def gemma3_clip(options):
+def gemma3_with_eyes(options):
+    kept, llama.Gemma3_4B_Vision_Config.vision_config = llama.Gemma3_4B_Vision_Config.vision_config, EYES
+    try:
+        return gemma3_clip(options, "gemma3_4b_vision", 262208)  # the token of a picture is the 262144th
+    finally:
+        llama.Gemma3_4B_Vision_Config.vision_config = kept
+
+
+def gemma3_clip(options, name="gemma3_4b", words=512):
     """Its tokenizer comes with the file: here a small one."""
     model = io.BytesIO()
     marks = ["<start_of_turn>", *(f"<unused{number}>" for number in range(103))]  # 106 is <end_of_turn>, as in Gemma's
@@ -60,13 +73,16 @@ def gemma3_clip(options):
         remove_extra_whitespaces=False,
     )  # fmt: skip
     data = {"spiece_model": model.getvalue()}
-    sizes = {**SIZES, "vocab_size": 512}
-    return built(gemma.te(model_type="gemma3_4b"), gemma.NTokenizer, sizes, options, data), 106
+    sizes = {**SIZES, "vocab_size": words}
+    return built(gemma.te(model_type=name), gemma.NTokenizer, sizes, options, data), 106
 
 
 def built(model, tokenizer, sizes, options, data=None):
     target = types.SimpleNamespace(clip=model, tokenizer=tokenizer, params={})
-    options = {f"{name}_model_config": sizes for name in ("qwen3vl_4b", "qwen3_4b", "gemma3_4b", "qwen25_7b")} | options
+    options = {
+        f"{name}_model_config": sizes
+        for name in ("qwen3vl_4b", "qwen3_4b", "gemma3_4b", "gemma3_4b_vision", "qwen25_7b")
+    } | options
     return comfy.sd.CLIP(target, tokenizer_data=data or {}, model_options=options)
 
 
@@ -79,7 +95,13 @@ def qwen25vl_clip(options):
         qwen_vl.Qwen2VLVisionTransformer = kept
 
 
-KINDS = {"Qwen2.5-VL": qwen25vl_clip, "Qwen3-VL": qwen3vl_clip, "Qwen3": qwen3_clip, "Gemma 3": gemma3_clip}
+KINDS = {
+    "Qwen2.5-VL": qwen25vl_clip,
+    "Qwen3-VL": qwen3vl_clip,
+    "Qwen3": qwen3_clip,
+    "Gemma 3": gemma3_clip,
+    "Gemma 3 with eyes": gemma3_with_eyes,
+}
 
 
 def teach(clip, text, end):
