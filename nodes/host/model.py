@@ -108,7 +108,7 @@ class HostModel(JointModel):
             kept, run_alone = memories.of(transformer_options["uuids"]), self.audio_runner(used, hooks)
             alone = (audio, audio_timestep, text, kept, rotations, v2a_scale, used, run_alone)
             return [torch.zeros_like(x[0]), finish(self.audio_velocity(*alone))]
-        memory = memories and self.new_memory(memories, latents, grid)
+        memory = None if memories is None else self.new_memory(memories, latents, grid)
         video, audio = super().forward(
             latents,
             audio,

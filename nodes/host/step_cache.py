@@ -49,15 +49,16 @@ class CachedSteps:
             return executor(x, *rest, options, **named)
         choice = self._cache.choose(uuids, float(timestep.flatten()[0]), *x)
         video, audio = self._cache.parts[uuids]
-        if choice is Choice.REUSE:
-            return [video.velocity, audio.velocity]
+        known = video.velocity  # where there is none, choose has it computed
+        if choice is Choice.REUSE and known is not None and audio.velocity is not None:
+            return [known, audio.velocity]
         alone = choice is Choice.AUDIO and all(uuid in self._memories.found for uuid in uuids)
         self._memories.recording = not alone
         told = {**options, KEY: self._memories} if self._cache.audio_alone else options
         made = executor(x, *rest, told, **named)
         audio.computed(x[1], made[1])
-        if alone:
-            return [video.velocity, made[1]]
+        if alone and known is not None:
+            return [known, made[1]]
         video.computed(x[0], made[0])
         return made
 
