@@ -160,7 +160,8 @@ def test_a_folder_that_is_damaged_is_refused_in_one_sentence(copy, name, content
 
 def test_a_folder_that_is_not_there_is_refused_before_a_checkpoint_is_read(tmp_path, capsys):
     assert main(["enhance", TYPED, "--enhance", str(tmp_path / "gone")]) == 1
-    assert "gone" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "gone is not a folder" in told and "holds a language model" in told
 
 
 @pytest.mark.parametrize(

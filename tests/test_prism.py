@@ -97,6 +97,8 @@ def test_parts_that_prism_has_not_are_refused(prism, tmp_path):
 def test_a_base_is_for_prism_only(tiny_checkpoint, tmp_path):
     with pytest.raises(MovaError, match="leave --base out"):
         list(convert(tiny_checkpoint, tmp_path, base=tiny_checkpoint))
+    with pytest.raises(MovaError, match="is neither a folder nor a file"):
+        list(convert(tmp_path / "gone", tmp_path, base=tiny_checkpoint))
 
 
 def test_info_names_prism_s_file(prism):

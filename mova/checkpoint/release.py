@@ -126,15 +126,13 @@ def open_parts(root: Path, parts: Collection[str], opened: Callable[[Path], Weig
     return checkpoint
 
 
-def check_is_folder(root: Path) -> None:
-    """Raise MovaError unless there is a folder that can be looked into."""
+def check_is_folder(root: Path, holding: str = "model_index.json and the model's parts") -> None:
+    """Raise MovaError unless there is a folder that can be looked into. holding: what the right one holds."""
     if not os.path.isdir(root):
         name = root.as_posix()
         on_hub = re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) and not os.path.lexists(root)
         hint = f" (`hf download {name} --local-dir {root.name}` gets one)" if on_hub else ""
-        raise MovaError(
-            f"{root} is not a folder; give the folder that holds model_index.json and the model's parts{hint}."
-        )
+        raise MovaError(f"{root} is not a folder; give the folder that holds {holding}{hint}.")
     try:
         os.listdir(root)
     except OSError as error:

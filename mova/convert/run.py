@@ -66,7 +66,7 @@ def plan(
     chosen = chosen_parts(parts)
     if prism := find_prism(source):
         return list(plan_prism(open_prism(prism), base, stem, dtype, chosen))
-    if base is not None:
+    if base is not None and source.exists():
         raise MovaError(f"{source} is not in Prism's layout, and --base is for that; leave --base out.")
     if source.is_file():
         return [plan_file(source, stem, dtype, chosen)]

@@ -23,7 +23,7 @@ TOP_K, TOP_P = 64, 0.95
 
 def check_folder(folder: Path) -> dict[str, Any]:
     """The values of its config.json. Raises MovaError if it is no such folder, has pickles, or code of its own."""
-    check_is_folder(folder)
+    check_is_folder(folder, "a language model, as transformers reads it")
     config = folder / "config.json"
     if not os.path.lexists(config):
         raise MovaError(f"{folder} has no config.json; name a language model's folder, as transformers reads it.")
