@@ -1,11 +1,14 @@
 """The rules of a good prompt, with a model that answers what a test says."""
 
+import time
+
 import pytest
 from test_enhance_quotes import script
 
 from mova import MovaError
 from mova.enhance import GOALS, LANGUAGES, STYLES, Task, enhance
 from mova.enhance.length import WORDS, tokens, words
+from mova.enhance.quotes import masked
 from mova.enhance.tidy import tidy
 from mova.enhance.words import NEVER, build, instructions
 
@@ -265,3 +268,33 @@ def test_words_are_counted(text, count):
 def test_tokens_are_estimated_on_the_high_side():
     assert tokens(GOOD) > 1.2 * words(GOOD)
     assert tokens("你好，世界") == 6  # four letters, a mark and the end
+
+
+ENDLESS = {
+    "marks that open": "«" * 1_000_000,
+    "clipped words": "'a " * 2_600,
+    "quotations": '"a" ' * 2_000,
+    "tags": "<speech>" * 1_000,
+    "sentences": ". a" * 2_600,
+    "thoughts": "<think>" * 100_000,
+    "items": "- a\n" * 500_000,
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_an_endless_answer_costs_seconds_and_leaves_the_prompt(kind):
+    start = time.monotonic()
+    made = enhance(Task('A fox says "Hello there, my old friend."'), lambda request: ENDLESS[kind])
+    assert made.prompt == 'A fox says "Hello there, my old friend."' and made.notices
+    assert time.monotonic() - start < 60  # a second or two; it took minutes, and longer by the square
+
+
+def test_a_long_prompt_of_apostrophes_is_read_in_seconds():
+    start = time.monotonic()
+    enhance(Task("'a " * 6_000), lambda request: "A fox walks through the snow and looks about.")
+    assert time.monotonic() - start < 60
+
+
+def test_what_is_quoted_within_a_quotation_is_masked_in_as_many_letters():
+    text = 'He says "<speech>hi</speech>" and «a "b" c».'
+    assert len(masked(text)) == len(text) and set(masked(text)[9:27]) == {"x"}

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 
 # Which marks close what another opens. Some open in one language and close in another.
 CLOSERS = {
@@ -31,6 +32,7 @@ AFTER_SPACE = "”»›"  # open only where a word begins: elsewhere they close
 ALL_MARKS = frozenset("".join(CLOSERS) + "".join(CLOSERS.values()))
 ELIDED = re.compile(r"['‘’](?:tis|twas|em|til|till|cause|n|round|bout|neath|kay|\d\ds)\b", re.IGNORECASE)
 TAGGED = re.compile(r"<(speech|text)>(.*?)</\1>", re.DOTALL)  # how Prism's prompts mark them
+LONGEST = 1500  # characters of a quotation: with more, no prompt would fit; and looking further takes their square
 LONG = 12  # characters from which on words are known again without marks around them
 
 
@@ -43,7 +45,8 @@ class Quote:
     content: str
 
 
-def quoted(text: str) -> list[Quote]:
+@lru_cache(maxsize=64)  # each rule asks for those of the same prompt and the same answer
+def quoted(text: str) -> tuple[Quote, ...]:
     """The outermost quotations of a text, in order. Apostrophes, inch and foot marks are none."""
     found, at = [], 0
     while at < len(text):
@@ -55,7 +58,7 @@ def quoted(text: str) -> list[Quote]:
         if content:
             found.append(Quote(at, min(end + 1, len(text)), content))
         at = end + 1
-    return found
+    return tuple(found)
 
 
 def spans(text: str) -> list[Quote]:
@@ -68,9 +71,12 @@ def spans(text: str) -> list[Quote]:
 
 def masked(text: str) -> str:
     """The text with all that is quoted in it written as x: as long, for searches that must not look there."""
-    for quote in spans(text):
-        text = text[: quote.start] + "x" * (quote.end - quote.start) + text[quote.end :]
-    return text
+    pieces, at = [], 0
+    for quote in spans(text):  # one may lie in another, as a tag in a quotation
+        start, end = max(at, quote.start), max(at, quote.end)
+        pieces += [text[at:start], "x" * (end - start)]
+        at = end
+    return "".join([*pieces, text[at:]])
 
 
 def joins(letter: str) -> bool:
@@ -94,7 +100,7 @@ def closing(text: str, at: int) -> int | None:
     if mark in SINGLE:
         return closing_single(text, at)
     depth = 0
-    for place in range(at + 1, len(text)):
+    for place in range(at + 1, min(len(text), at + LONGEST)):
         if text[place] in closers:
             if not depth:
                 return place
@@ -113,7 +119,7 @@ def closing_single(text: str, at: int) -> int | None:
     """Of single marks only those close that stand at the end of a word, and are no plural's or clipped word's."""
     doubtful = None
     elided = ELIDED.match(text, at)
-    for place in range(at + 2, len(text)):
+    for place in range(at + 2, min(len(text), at + LONGEST)):
         if text[place] == "\n":
             break
         if doubtful is not None and text[place] in SINGLE and opens(text, place) and text[place - 1].isspace():

@@ -4,14 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..errors import MovaError
-from .length import Count, tokens
+from .length import WORDS, Count, tokens
 from .rules import faults, finished, mended, sound_of
 from .task import PICTURE, Request, Task
-from .tidy import tidy
+from .tidy import tidy, without_thoughts
 from .words import build
 
 Generate = Callable[[Request], str]
 ATTEMPTS = 2
+LONGEST = 8000  # characters of an answer, thoughts apart: several times what fits, and soon looked through
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,11 @@ def enhance(task: Task, generate: Generate, count: Count = tokens, pictures_seen
     wrong: list[str] = []
     for attempt in range(ATTEMPTS):
         request = build(task, attempt, tuple(wrong), pictures_seen)
-        answer = mended(task, tidy(generate(request)), count)
+        spoken = without_thoughts(generate(request))
+        if len(spoken) > LONGEST:
+            wrong = [f"It is too long: {len(spoken)} characters, and at most {WORDS} words are read."]
+            continue
+        answer = mended(task, tidy(spoken), count)
         wrong = faults(task, answer, count)
         if not wrong:
             return Enhanced(answer, sound_of(task, answer))

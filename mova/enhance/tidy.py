@@ -45,11 +45,15 @@ ENDS = frozenset('.!?…。！？:;,，；"”」』»>')
 NAMES = ("prompt", "enhanced_prompt", "video_prompt", "output", "text", "description", "caption")
 
 
+def without_thoughts(answer: str) -> str:
+    """What a model says aloud, however long it has thought."""
+    answer = answer.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
+    return SPECIAL.sub("", CHANNEL.sub("", CLOSED.sub("", THOUGHTS.sub("", answer)))).strip()
+
+
 def tidy(answer: str) -> str:
     """An answer as paragraphs of plain prose, a blank line between them; what is quoted in it stays as it is."""
-    answer = answer.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
-    answer = CHANNEL.sub("", CLOSED.sub("", THOUGHTS.sub("", answer)))
-    answer = SPECIAL.sub("", answer)
+    answer = without_thoughts(answer)
     answer = FENCE.sub("", from_json(FENCE.sub("", answer).strip()))
     paragraphs = re.split(r"\n\s*\n", answer.strip())
     paragraphs = without_chatter([flat for part in paragraphs if (flat := prose(part))])
@@ -83,13 +87,13 @@ def prose(part: str) -> str:
 
 def outside_quotes(pattern: re.Pattern[str], text: str) -> str:
     """Without what a pattern finds, but for what is quoted."""
-    inside = [range(quote.start, quote.end) for quote in quoted(text)]
-    found = [match for match in pattern.finditer(text) if not any(match.start() in span for span in inside)]
-    for match in reversed(found):
-        hit = {place for span in inside for place in span} & set(range(*match.span()))
-        if not hit:
-            text = text[: match.start()] + text[match.end() :]
-    return text
+    inside = quoted(text)
+
+    def kept(found: re.Match[str]) -> str:
+        hit = any(found.start() < quote.end and quote.start < found.end() for quote in inside)
+        return found[0] if hit else ""
+
+    return pattern.sub(kept, text)
 
 
 def without_chatter(paragraphs: list[str]) -> list[str]:
