@@ -15,6 +15,7 @@ from mova.clip import velocity
 from mova.clip.pipeline import generate
 from mova.clip.request import Request
 from mova.clip.runtime import Runtime
+from mova.model import video_memory
 from mova.model.joint import run_layer
 from mova.model.kernels import Kernels
 from mova.model.video_memory import VideoMemory, in_ram, joined, on_disk
@@ -64,7 +65,7 @@ def test_the_audio_alone_is_what_the_whole_model_gives_with_the_video_s_tokens_h
     audio, later = torch.randn(given["audio"].shape), torch.tensor([650.0])
     _, wanted = model(given["video"], audio, times[0], later, text, fps, 1.0, v2a, run_layer=held(tokens))
     rotations = model.last_rotations[1]
-    assert error(model.audio_velocity(audio, later, text, memory, rotations, v2a), wanted) < 1e-6
+    assert error(model.audio_velocity(audio, later, text.audio, memory, rotations, v2a), wanted) < 1e-6
 
 
 @torch.no_grad()
@@ -84,7 +85,7 @@ def test_in_ram_and_on_disk_it_is_the_same_and_in_fp8_near_it(model, tmp_path):
         for _ in range(2):  # the second evaluation is written over the first
             memory = VideoMemory(**how)
             model(given["video"], given["audio"], time, time, text, memory=memory)
-        found[name] = model.audio_velocity(given["audio"], time, text, memory, model.last_rotations[1])
+        found[name] = model.audio_velocity(given["audio"], time, text.audio, memory, model.last_rotations[1])
     assert torch.equal(found["here"], found["ram"]) and torch.equal(found["here"], found["disk"])
     assert torch.equal(found["fp8"], found["fp8 on disk"])
     assert 0 < error(found["fp8"], found["here"]) < 0.01
@@ -96,11 +97,13 @@ def test_rows_of_a_batch_can_be_kept_apart_and_joined_again(model):
     video, audio = (torch.cat([given[name], given[name].flip(-1)]) for name in ("video", "audio"))
     text, memory = model.embed_text(torch.cat([given["text"], given["negative_text"]])), VideoMemory(fp8=True)
     model(video, audio, time, time, text, memory=memory)
-    whole = model.audio_velocity(audio, time, text, memory, model.last_rotations[1])
+    whole = model.audio_velocity(audio, time, text.audio, memory, model.last_rotations[1])
     again = joined([memory.rows(slice(1, 2)), memory.rows(slice(0, 1))])
-    swapped = type(text)(*(part.flip(0) for part in text))
     assert (
-        error(model.audio_velocity(audio.flip(0), time, swapped, again, model.last_rotations[1]), whole.flip(0)) < 1e-6
+        error(
+            model.audio_velocity(audio.flip(0), time, text.audio.flip(0), again, model.last_rotations[1]), whole.flip(0)
+        )
+        < 1e-6
     )
 
 
@@ -176,10 +179,10 @@ def test_a_number_of_audio_steps_that_makes_no_sense_is_refused(count):
 
 def test_where_there_is_no_room_it_is_kept_on_disk_and_nothing_stays_there(checkpoint, monkeypatch, tmp_path):
     plain = latents(checkpoint)
-    monkeypatch.setattr(velocity, "free_ram", lambda: 0.0)
-    monkeypatch.setattr(velocity.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(video_memory, "free_ram", lambda: 0.0)
+    monkeypatch.setattr(video_memory.tempfile, "tempdir", str(tmp_path))
     used = []
-    monkeypatch.setattr(velocity, "on_disk", lambda folder: used.append(folder) or on_disk(folder))
+    monkeypatch.setattr(video_memory, "on_disk", lambda folder: used.append(folder) or on_disk(folder))
     found = latents(checkpoint)
     assert used and all(torch.equal(one, other) for one, other in zip(found, plain, strict=True))
     assert not [*tmp_path.iterdir()]
@@ -200,5 +203,5 @@ def test_three_audio_steps_more_cost_less_than_two_percent_of_a_video_step():
         with FlopCounterMode(display=False) as whole:
             model(video, audio, time, time, text, memory=memory)
         with FlopCounterMode(display=False) as alone:
-            model.audio_velocity(audio, time, text, memory, model.last_rotations[1])
+            model.audio_velocity(audio, time, text.audio, memory, model.last_rotations[1])
     assert 0 < 3 * alone.get_total_flops() / whole.get_total_flops() < 0.02

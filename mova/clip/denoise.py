@@ -119,6 +119,8 @@ def denoise(
             where = f" in step {first + error.step + 1} of {request.steps}"
             changed = any(loras.get(p) for p in (part, *JOINT))
             raise not_finite(checkpoint, name, error.parts, [part, *JOINT], where, changed) from None
+        finally:
+            velocities.close()
     return video, audio
 
 

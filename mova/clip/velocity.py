@@ -1,21 +1,16 @@
 """The velocities that the sampler follows: of both modalities, and of the audio alone."""
 
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..model.joint import JointModel, Text
-from ..model.video_memory import Place, VideoMemory, byte_count, in_ram, on_disk, where_it_is
+from ..model.video_memory import Shelf, VideoMemory, byte_count
 from ..sampling.guidance import Guidance, guided
 from ..sampling.guidance_plan import step_of
 from ..sampling.schedule import TIMESTEPS
 from .request import Request
-
-ROOM = 2 << 30  # bytes on the device that the rest of an evaluation may take beside what is kept
 
 
 @dataclass
@@ -29,7 +24,7 @@ class Velocities:
     sigmas: Tensor
     kept: dict[tuple[bool, bool], VideoMemory] = field(default_factory=dict)
     guidance: Guidance = field(default_factory=Guidance)  # of the step
-    folder: Any = None  # of what is kept on disk
+    shelf: Shelf = field(default_factory=lambda: Shelf(free_on))
 
     def joint(self, video: Tensor, audio: Tensor, video_time: float, audio_time: float) -> tuple[Tensor, Tensor]:
         """Of both, for euler. What the audio's own steps attend to is kept, if there are any."""
@@ -56,7 +51,7 @@ class Velocities:
 
         def evaluate(positive: bool, bridge: bool) -> tuple[Tensor, Tensor]:
             text, memory = self.texts[0 if positive else 1], self.kept[positive, bridge]
-            velocity = self.model.audio_velocity(audio, timestep, text, memory, rotations)
+            velocity = self.model.audio_velocity(audio, timestep, text.audio, memory, rotations)
             return velocity, velocity
 
         return guided(evaluate, Guidance(self.guidance.audio, self.guidance.bridge))[1]
@@ -70,23 +65,14 @@ class Velocities:
         bridge = self.model.dual_tower_bridge.config
         tokens, item = torch.Size(self.grid()).numel(), 1 if fp8 else self.texts[0].audio.element_size()
         size = byte_count(tokens, bridge.audio_hidden_dim, len(bridge.layers), item)
-        return VideoMemory(self.place(x.device, size * len(self.guidance.needed())), fp8, name)
+        return VideoMemory(self.shelf.place(x.device, size * len(self.guidance.needed())), fp8, name)
 
-    def place(self, device: torch.device, size: int) -> Place:
-        """Where so many bytes are kept: on the device, else in RAM, else on disk, by what is free."""
-        if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] > size + ROOM:
-            return where_it_is
-        if size + ROOM < free_ram():
-            return in_ram
-        self.folder = self.folder or tempfile.TemporaryDirectory(prefix="mova_", ignore_cleanup_errors=True)
-        return on_disk(Path(self.folder.name))
+    def close(self) -> None:
+        """Drop what is kept, on the disk too."""
+        self.kept.clear()
+        self.shelf.close()
 
 
-def free_ram() -> float:
-    """Bytes; infinity where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return float("inf")
-    found = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
-    return float("inf") if found is None else 1024 * int(found)
+def free_on(device: torch.device) -> float:
+    """Bytes that a device has left; none where it cannot be asked."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0.0

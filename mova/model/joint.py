@@ -197,7 +197,7 @@ class JointModel(Tower):
         self,
         audio: Tensor,
         timestep: Tensor,
-        text: Text,
+        text: Tensor,
         memory: VideoMemory,
         rotations: Rotations,
         v2a_scale: Scale = 1.0,
@@ -206,13 +206,14 @@ class JointModel(Tower):
     ) -> Tensor:
         """The audio's flow velocity [B, 128, L] with the video's tokens as they were in the evaluation kept in memory.
 
-        rotations: those of that evaluation. What forward would give with these tokens held, at the audio tower's cost.
+        text: embedded for the audio tower; rotations: those of that evaluation. What forward would give with these
+        tokens held, at the audio tower's cost.
         """
         used = kernels or KernelsByPlace(self.kernels, self.kernels, self.kernels)
-        time, modulation = self.audio_dit.embed_time(timestep, text.audio.dtype)
-        audio, grid = self.audio_dit.patchify(audio.to(text.audio.dtype))
+        time, modulation = self.audio_dit.embed_time(timestep, text.dtype)
+        audio, grid = self.audio_dit.patchify(audio.to(text.dtype))
         bridge = BridgeInput(used.bridge, *rotations.bridge, v2a_scale=v2a_scale)
-        block = BlockInput(text.audio, modulation, rotations.audio, used.audio)
+        block = BlockInput(text, modulation, rotations.audio, used.audio)
         for i in range(len(self.audio_dit.blocks)):
             audio = run_layer(i, AudioLayer(i, self, memory, block, bridge), audio)
         return self.audio_dit.unpatchify(self.audio_dit.head(audio, time), grid)

@@ -4,6 +4,7 @@ Keys and values of all layers: at 640x352x193 7.4 GiB as computed in bf16, half 
 """
 
 import math
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 
 FP8 = torch.float8_e4m3fn
 HIGHEST = 448.0  # of FP8
+ROOM = 2 << 30  # bytes that the rest of an evaluation may take beside what is kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,42 @@ def on_disk(folder: Path) -> Place:
         return kept.copy_(content).view(tensor.dtype).view(tensor.shape)
 
     return place
+
+
+class Shelf:
+    """Where memories are kept, by what is free: on the device, else in RAM, else on the disk. close() clears that."""
+
+    def __init__(self, free: Callable[[torch.device], float], folder: Path | None = None) -> None:
+        """free: bytes that a device has left. folder: in which one is made if needed (None: the system's)."""
+        self.free, self.root = free, folder
+        self.folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def place(self, device: torch.device, size: int) -> Place:
+        """For so many bytes more."""
+        if self.free(device) > size + ROOM:
+            return where_it_is
+        if free_ram() > size + ROOM:
+            return in_ram
+        if self.folder is None:
+            if self.root is not None:
+                self.root.mkdir(parents=True, exist_ok=True)
+            self.folder = tempfile.TemporaryDirectory(prefix="mova_", dir=self.root, ignore_cleanup_errors=True)
+        return on_disk(Path(self.folder.name))
+
+    def close(self) -> None:
+        if self.folder is not None:
+            self.folder.cleanup()
+        self.folder = None
+
+
+def free_ram() -> float:
+    """Bytes; infinity where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return math.inf
+    found = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
+    return math.inf if found is None else 1024 * int(found)
 
 
 @dataclass(eq=False)

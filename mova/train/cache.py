@@ -120,6 +120,10 @@ class Cache:
         video, audio, condition = (found[name][None].float() for name in ("video", "audio", "condition"))
         return Item(video, audio, condition, told["fps"], told["sound"])
 
+    def shapes(self, path: Path) -> dict[str, tuple[int, ...]]:
+        """Of the tensors in a prepared file; only its header is read."""
+        return open_file(path).shapes()
+
     def told(self, key: str) -> dict[str, Any]:
         """frames, width, height, fps, and whether there is sound."""
         path = self.clip_path(key)

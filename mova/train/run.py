@@ -119,9 +119,9 @@ def check_items(checkpoint: Checkpoint, cache: Cache, entries: list[Entry]) -> N
     config = checkpoint.config
     wanted = {"video": config.video_dit.out_dim, "audio": config.audio_dit.out_dim}
     for entry in entries:
-        item = cache.item(entry.clip)
-        found = {"video": item.video.shape[1], "audio": item.audio.shape[1]}
-        text = cache.text(entry.text).shape[2]
+        shapes = cache.shapes(cache.clip_path(entry.clip))
+        found = {name: shapes.get(name, (0,))[0] for name in wanted}
+        text = cache.shapes(cache.text_path(entry.text)).get("features", (0,))[-1]
         if found != wanted or text != config.video_dit.text_dim:
             raise MovaError(f"{cache.folder} was prepared for another model ({entry.name}); prepare the clips again.")
 
@@ -129,11 +129,8 @@ def check_items(checkpoint: Checkpoint, cache: Cache, entries: list[Entry]) -> N
 def largest(checkpoint: Checkpoint, cache: Cache, entries: list[Entry]) -> Clip:
     """The clip that needs the most memory."""
     patch = math.prod(checkpoint.config.video_dit.patch_size)
-    sizes = []
-    for entry in entries:
-        item = cache.item(entry.clip)
-        sizes.append((math.prod(item.video.shape[2:]) // patch, item.audio.shape[2]))
-    return Clip(*max(sizes))
+    shapes = [cache.shapes(cache.clip_path(entry.clip)) for entry in entries]
+    return Clip(*max((math.prod(one["video"][1:]) // patch, one["audio"][1]) for one in shapes))
 
 
 def free(device: torch.device) -> int | None:

@@ -66,8 +66,9 @@ def find_samples(data: Path, skipped: Skipped) -> list[Sample]:
 def in_folder(files: list[Path], skipped: Skipped) -> Iterator[Sample]:
     videos = [path for path in files if path.suffix.lower() in VIDEOS and path.is_file()]
     captions = {path.stem: path for path in files if path.suffix.lower() == ".txt"}
+    clips, stems = set(videos), {path.stem for path in videos}
     for path in files:
-        if path in videos or (path.suffix.lower() == ".txt" and any(path.stem == video.stem for video in videos)):
+        if path in clips or (path.suffix.lower() == ".txt" and path.stem in stems):
             continue
         if path.is_dir():
             skipped.add(path.name, "is a folder, which is not looked into")

@@ -14,11 +14,15 @@ from comfy.k_diffusion.sampling import to_d, trange
 from torch import Tensor
 
 from ...mova import MovaError
-from ...mova.clip.velocity import ROOM, free_ram
-from ...mova.model.video_memory import Place, VideoMemory, in_ram, joined, on_disk, where_it_is
+from ...mova.model.video_memory import Shelf, VideoMemory, joined
 from ...mova.sampling.audio_steps import between, check_audio_steps
 
 KEY = "mova_video_memory"  # in transformer_options
+
+
+def shelf() -> Shelf:
+    """By what the host counts as free, and in its folder of temporary files, which it empties if a process dies."""
+    return Shelf(comfy.model_management.get_free_memory, Path(folder_paths.get_temp_directory()))
 
 
 @dataclass
@@ -28,15 +32,23 @@ class Memories:
     fp8: bool = False
     recording: bool = True
     found: dict[Any, VideoMemory] = field(default_factory=dict)
+    shelf: Shelf = field(default_factory=shelf)
 
     def begin(self) -> None:
         """A video step: what the last one has kept is dropped."""
         self.found.clear()
         self.recording = True
 
-    def new(self, device: torch.device, size: int) -> VideoMemory:
-        """For an evaluation that will keep so many bytes."""
-        return VideoMemory(place_for(device, size), self.fp8, f"mova_{id(self)}_{len(self.found)}_")
+    def close(self) -> None:
+        """A run has ended: all of it is dropped, on the disk too."""
+        self.begin()
+        self.shelf.close()
+
+    def new(self, device: torch.device, size: int, uuids: Sequence[Any]) -> VideoMemory:
+        """For an evaluation of these conditionings that will keep so many bytes; what they have kept is dropped."""
+        for uuid in uuids:
+            self.found.pop(uuid, None)
+        return VideoMemory(self.shelf.place(device, size), self.fp8, "_".join(map(str, uuids)) + "_")
 
     def take(self, memory: VideoMemory, uuids: Sequence[Any], batch: int) -> None:
         """Keep what an evaluation of several conditionings has kept, apart."""
@@ -46,17 +58,6 @@ class Memories:
 
     def of(self, uuids: Sequence[Any]) -> VideoMemory:
         return joined([self.found[uuid] for uuid in uuids])
-
-
-def place_for(device: torch.device, size: int) -> Place:
-    """On the device, else in RAM, else on disk, by what is free."""
-    if comfy.model_management.get_free_memory(device) > size + ROOM:
-        return where_it_is
-    if free_ram() > size + ROOM:
-        return in_ram
-    folder = Path(folder_paths.get_temp_directory())  # which the host empties
-    folder.mkdir(parents=True, exist_ok=True)
-    return on_disk(folder)
 
 
 def with_audio_steps(sampler: Any, count: int, shift: float, latent: Any, fp8: bool, euler: Any) -> Any:
@@ -91,19 +92,22 @@ def sample_euler(
     memories = Memories(fp8)
     told = {**options.get("transformer_options", {}), KEY: memories}
     args = {**extra_args, "model_options": {**options, "transformer_options": told}}
-    ones, start = x.new_ones([len(x)]), x.shape[2] - numbers
-    for i in trange(len(sigmas) - 1, disable=disable):
-        memories.begin()
-        denoised = model(x, sigmas[i] * ones, **args)
-        direction = to_d(x, sigmas[i], denoised)
-        if callback is not None:
-            callback({"x": x, "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
-        memories.recording = False
-        inner = between(sigmas.cpu(), i, audio_steps, shift).to(sigmas)
-        audio = x[..., start:] + direction[..., start:] * (inner[1] - inner[0])
-        for now, after in pairwise(inner[1:]):
-            alone = model(torch.cat([x[..., :start], audio], dim=2), now * ones, **args)[..., start:]
-            audio = audio + to_d(audio, now, alone) * (after - now)
-        video = x[..., :start] + direction[..., :start] * (sigmas[i + 1] - sigmas[i])
-        x = torch.cat([video, audio], dim=2)
-    return x
+    ones, start, table = x.new_ones([len(x)]), x.shape[2] - numbers, sigmas.cpu()
+    own = [between(table, i, audio_steps, shift).to(sigmas) for i in range(len(sigmas) - 1)]
+    try:
+        for i in trange(len(sigmas) - 1, disable=disable):
+            memories.begin()
+            denoised = model(x, sigmas[i] * ones, **args)
+            direction = to_d(x, sigmas[i], denoised)
+            if callback is not None:
+                callback({"x": x, "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
+            memories.recording = False
+            audio = x[..., start:] + direction[..., start:] * (own[i][1] - own[i][0])
+            for now, after in pairwise(own[i][1:]):
+                alone = model(torch.cat([x[..., :start], audio], dim=2), now * ones, **args)[..., start:]
+                audio = audio + to_d(audio, now, alone) * (after - now)
+            video = x[..., :start] + direction[..., :start] * (sigmas[i + 1] - sigmas[i])
+            x = torch.cat([video, audio], dim=2)
+        return x
+    finally:
+        memories.close()

@@ -46,7 +46,8 @@ class MovaGuider(comfy.samplers.CFGGuider):
     ) -> None:
         """sigmas: of the whole run, if it is more than what this guider samples."""
         super().__init__(model)
-        self.plan, self.whole = plan, sigmas
+        self.plan, self.given_sigmas = plan, sigmas
+        self.sigmas = sigmas  # of the run at work; a guider may be given to several
         guidance = plan.guidance
         self.ordinary = is_ordinary(guidance)
         self.audio_shift_ratio = settings.audio_shift_ratio
@@ -75,8 +76,7 @@ class MovaGuider(comfy.samplers.CFGGuider):
         latent = {"samples": latent_image, "noise_mask": denoise_mask}
         check_run(latent, self.given, self.model_patcher.model.mova_config)
         check_given_noise(noise, latent_image)
-        if self.whole is None:
-            self.whole = sigmas
+        self.sigmas = sigmas if self.given_sigmas is None else self.given_sigmas
         options = self.model_options
         if not self.ordinary and (options.get("sampler_pre_cfg_function") or "sampler_cfg_function" in options):
             notice.show(
@@ -122,8 +122,8 @@ class MovaGuider(comfy.samplers.CFGGuider):
         options = model_options or {}
         guidance = self.plan.guidance
         if self.plan.spans != Spans():  # else nothing waits for the device
-            assert self.whole is not None
-            guidance = self.plan.at(step_of(float(timestep.flatten()[0]), self.whole), len(self.whole) - 1)
+            assert self.sigmas is not None
+            guidance = self.plan.at(step_of(float(timestep.flatten()[0]), self.sigmas), len(self.sigmas) - 1)
         if is_ordinary(guidance):
             self.set_cfg(guidance.text)
             return super().predict_noise(x, timestep, options, seed)

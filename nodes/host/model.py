@@ -1,5 +1,6 @@
 """The joint model as ComfyUI calls its diffusion models: what people plug in finds its place around each layer."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from ...mova import JointModel, MovaConfig
 from ...mova.model.bridge import Scale
-from ...mova.model.joint import AudioLayer, KernelsByPlace, Layer, Rotations, RunAudioLayer, RunLayer, Text
+from ...mova.model.joint import AudioLayer, KernelsByPlace, Layer, Rotations, RunAudioLayer, RunLayer
 from ...mova.model.layers import CrossAttention, patches
 from ...mova.model.video_memory import VideoMemory, byte_count
 from ...mova.sampling.audio_shift import shift_audio
@@ -102,19 +103,19 @@ class HostModel(JointModel):
         rotations, hooks, (ratio, a2v_scale, v2a_scale) = self.prepare(compiled, size, settings, used)
         audio, audio_timestep, finish = shift_audio(x[1], timestep, ratio)
         memories: Memories | None = transformer_options.get(KEY)
-        text = context if audio_context is None else self.embed_text(context, audio_context)
         if memories is not None and not memories.recording:
-            text = text if isinstance(text, Text) else self.embed_text(text)
+            heard = self.audio_dit.text_embedding(context if audio_context is None else audio_context)
             kept, run_alone = memories.of(transformer_options["uuids"]), self.audio_runner(used, hooks)
-            alone = (audio, audio_timestep, text, kept, rotations, v2a_scale, used, run_alone)
+            alone = (audio, audio_timestep, heard, kept, rotations, v2a_scale, used, run_alone)
             return [torch.zeros_like(x[0]), finish(self.audio_velocity(*alone))]
-        memory = None if memories is None else self.new_memory(memories, latents, grid)
+        uuids = transformer_options.get("uuids", ())
+        memory = None if memories is None else self.new_memory(memories, latents, grid, uuids)
         video, audio = super().forward(
             latents,
             audio,
             timestep,
             audio_timestep,
-            text,
+            context if audio_context is None else self.embed_text(context, audio_context),
             frame_rate,
             a2v_scale,
             v2a_scale,
@@ -124,14 +125,14 @@ class HostModel(JointModel):
             memory=memory,
         )
         if memories is not None and memory is not None:
-            memories.take(memory, transformer_options["uuids"], len(latents))
+            memories.take(memory, uuids, len(latents))
         return [video, finish(audio)]
 
-    def new_memory(self, memories: Memories, latents: Tensor, grid: torch.Size) -> VideoMemory:
+    def new_memory(self, memories: Memories, latents: Tensor, grid: torch.Size, uuids: Sequence[Any]) -> VideoMemory:
         """For one evaluation, of as many conditionings as are in its batch."""
         bridge, item = self.dual_tower_bridge.config, 1 if memories.fp8 else latents.element_size()
         size = byte_count(len(latents) * grid.numel(), bridge.audio_hidden_dim, len(bridge.layers), item)
-        return memories.new(latents.device, size)
+        return memories.new(latents.device, size, uuids)
 
     def audio_runner(self, used: KernelsByPlace, hooks: Hooks) -> RunAudioLayer:
         """What is done around each layer of the audio alone: the host fetches weights as they are needed."""

@@ -29,7 +29,7 @@ class CachedSteps:
         finally:
             notice.show(self._cache.told() + ".")
             self._cache.begin()
-            self._memories.begin()
+            self._memories.close()
 
     def evaluate(
         self,

@@ -5,6 +5,7 @@ import torch
 from client import ran
 from golden import error, joint_inputs
 from graphs import GIVEN, KIND, Graph, golden_model, ref, to_model_scale
+from inside import run_inside
 from safetensors.torch import save_file
 
 from mova.clip.request import Request
@@ -113,3 +114,37 @@ def test_other_samplers_than_euler_are_refused_before_the_weights_load(server, f
     heun = ref(graph.add("KSamplerSelect", sampler_name="heun"))
     graph.save(ref(graph.joint(graph.model("mova_high"), given, audio_steps=2, sampler=heun)))
     assert "audio_steps needs the sampler euler" in server.run(graph.nodes).error
+
+
+ON_DISK = """
+from pathlib import Path
+import folder_paths
+from pack.mova.model import video_memory
+from pack.nodes.host.audio_steps import Memories
+folder_paths.set_temp_directory(str(Path(FOLDER, "temp")))
+video_memory.free_ram = lambda: 0.0
+memories = Memories()
+memories.shelf.free = lambda device: 0.0
+keys = {name: torch.full((1, 3, 4), float(name)) for name in (1, 2, 3)}
+
+def evaluated(name, uuids):
+    memory = memories.new(torch.device("cpu"), 10, uuids)
+    memory.keep(0, keys[name], keys[name] + 0.5)
+    memories.take(memory, uuids, 1)
+
+for _ in range(2):  # two conditionings, one after the other; no video step begins in between, as with a step cache
+    evaluated(1, ["one"])
+    evaluated(2, ["other"])
+for name, uuid in ((1, "one"), (2, "other")):
+    found, values = memories.of([uuid]).read(0, torch.device("cpu"))
+    assert torch.equal(found, keys[name]) and torch.equal(values, keys[name] + 0.5), uuid
+files = [path for path in Path(FOLDER).rglob("*") if path.is_file()]
+assert len(files) == 4, files  # written over, not beside
+del found, values
+memories.close()
+assert not [path for path in Path(FOLDER).rglob("*") if path.is_file()]
+"""
+
+
+def test_on_disk_each_conditioning_s_memory_is_its_own_and_nothing_stays(host_place, tmp_path):
+    run_inside(host_place, f"FOLDER = {str(tmp_path)!r}" + ON_DISK)

@@ -66,3 +66,22 @@ def test_a_schedule_that_is_none_is_told_before_the_weights_load(server, files, 
     schedule = ref(graph.add("MOVAGuidanceSchedule", **{**ALL, **wrong}))
     graph.save(ref(graph.joint(graph.model("mova_high"), given, guidance=schedule)))
     assert told in server.run(graph.nodes).error
+
+
+def test_a_guider_that_comes_from_the_cache_counts_the_steps_of_the_run_it_is_given_to(server, files):
+    """The node's inputs are the same, so it is not run again when the sampler has other sigmas."""
+    found = []
+    for steps in (2, 8):
+        graph = Graph()
+        given = graph.add("ProbeCached", **GIVEN)
+        schedule = ref(graph.add("MOVAGuidanceSchedule", **{**ALL, "text_end": 50.0}))
+        texts = {"positive": ref(given), "negative": ref(given, 1)}
+        guider = graph.add("MOVAGuider", model=graph.model("mova_high"), cfg=3.0, guidance=schedule, **texts)
+        sigmas = ref(graph.add("MOVAScheduler", steps=steps, shift=5.0, denoise=1.0))
+        saved = graph.save(ref(graph.custom(ref(guider), sigmas, ref(given, 3), ref(given, 2))), f"{steps}.safetensors")
+        result = ran(server, graph)
+        found.append(server.tensors(result, saved))
+    assert guider in result.cached
+    video, audio = headless_plan(8, GuidancePlan(Guidance(3.0), Spans((0.0, 0.5))), switch=8)
+    torch.testing.assert_close(to_model_scale(found[1]["video"]), video, rtol=0, atol=2e-5)
+    torch.testing.assert_close(found[1]["audio"], audio, rtol=0, atol=2e-5)

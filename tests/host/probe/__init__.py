@@ -8,7 +8,7 @@ import comfy.model_management
 from .anything import Any, Odd, Witness
 from .broken import NanAt, NanClip, NanSampler, NanText, NanVAE
 from .downloads import Downloads
-from .given import FrameRate, Given, GivenLatent, Images, Nothing, Text
+from .given import Cached, FrameRate, Given, GivenLatent, Images, Nothing, Text
 from .model import About, Forward, Patch
 from .saving import Resample, Save, SaveAudio, SaveConditioning, Sigmas
 from .stand_ins import Anything, Clip, CountingClip, HunyuanVAE, Size, Tokenizer, WanVAE
@@ -39,6 +39,7 @@ NODES = (
     OneStepMore,
     StopAt,
     Given,
+    Cached,
     GivenLatent,
     Text,
     FrameRate,

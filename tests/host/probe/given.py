@@ -36,6 +36,14 @@ class Given(Fresh):
         return *texts, latent, GivenNoise(noise, audio)
 
 
+class Cached(Given):
+    """The same, and not run again while the file has this name."""
+
+    @classmethod
+    def IS_CHANGED(cls, **_):
+        return 0
+
+
 class GivenLatent(Fresh):
     """An audio-video latent (tensors video, audio, and video_mask, audio_mask if there) from a file."""
 
