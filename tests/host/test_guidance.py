@@ -71,13 +71,13 @@ def test_a_schedule_that_is_none_is_told_before_the_weights_load(server, files, 
 def test_a_guider_that_comes_from_the_cache_counts_the_steps_of_the_run_it_is_given_to(server, files):
     """The node's inputs are the same, so it is not run again when the sampler has other sigmas."""
     found = []
-    for steps in (2, 8):
+    for steps, shift in ((2, 1.0), (8, 5.0)):
         graph = Graph()
         given = graph.add("ProbeCached", **GIVEN)
         schedule = ref(graph.add("MOVAGuidanceSchedule", **{**ALL, "text_end": 50.0}))
         texts = {"positive": ref(given), "negative": ref(given, 1)}
         guider = graph.add("MOVAGuider", model=graph.model("mova_high"), cfg=3.0, guidance=schedule, **texts)
-        sigmas = ref(graph.add("MOVAScheduler", steps=steps, shift=5.0, denoise=1.0))
+        sigmas = ref(graph.add("MOVAScheduler", steps=steps, shift=shift, denoise=1.0))
         saved = graph.save(ref(graph.custom(ref(guider), sigmas, ref(given, 3), ref(given, 2))), f"{steps}.safetensors")
         result = ran(server, graph)
         found.append(server.tensors(result, saved))
