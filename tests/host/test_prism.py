@@ -51,6 +51,13 @@ def test_prism_s_file_that_is_no_whole_model_is_told_before_anything_is_built(se
     assert "which are no whole model" in result.error and "over MOVA-360p with the command `convert`" in result.error
 
 
+def test_the_core_loader_says_how_prism_s_file_is_loaded(server, files, prism):
+    graph = Graph()
+    graph.add("PreviewAny", source=ref(graph.add("UNETLoader", unet_name=prism, weight_dtype="default")))
+    told = server.run(graph.nodes).error
+    assert "This file is Prism's" in told and "MOVA Model Loader" in told and "`convert`" in told
+
+
 def test_the_audio_prompt_is_read_by_the_audio_tower_alone(server, files):
     inputs = joint_inputs(KIND)
     own = torch.randn(inputs["text"].shape, generator=torch.Generator().manual_seed(3))
