@@ -16,6 +16,7 @@ from ..errors import MovaError, first_line, memory_is_full
 from ..shorten import first_names, short
 from .header import AGAIN, MORE_MEMORY, REFUSED, TensorInfo, broken, check_is_file, impostor, read_header, unreadable
 from .hub_record import check_one_release
+from .pickled import Pickle, infos
 
 STEMS = ("diffusion_pytorch_model", "model")
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
@@ -32,6 +33,9 @@ class Weights:
     files: dict[str, Path]  # which file holds each tensor
     metadata: dict[str, str]  # of all shards together
     stored: dict[str, str] = field(default_factory=dict)  # what a tensor is called in its file, if not by its name
+    pickles: dict[Path, Pickle] = field(
+        default_factory=dict, compare=False, repr=False
+    )  # of its files, those of PyTorch's
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each tensor."""
@@ -58,18 +62,22 @@ class Weights:
                 raise MovaError(f"{self.where} stores {short(name)} as F4, which torch cannot cast; use a bf16 file.")
             held.setdefault(self.files[name], []).append(name)
         for path, here in held.items():
-            try:
-                shard = safe_open(path, framework="pt", device="cpu")
-            except (SafetensorError, OSError, RuntimeError) as error:  # RuntimeError: torch could not map the file
-                remedy = MORE_MEMORY if memory_is_full(error) else AGAIN  # Windows counts a mapped file as memory
-                raise broken(path, f"cannot be opened ({first_line(error)})", remedy) from error
-            with shard:
+            with self.pickles.get(path) or opened(path) as shard:
                 for name in here:
                     # No name is bound to the tensor here: from now on only the caller holds it.
                     yield name, take(shard, path, self.stored.get(name, name), dtype, device)
 
 
-def take(shard: safe_open, path: Path, name: str, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
+def opened(path: Path) -> Any:
+    """A safetensors file, mapped."""
+    try:
+        return safe_open(path, framework="pt", device="cpu")
+    except (SafetensorError, OSError, RuntimeError) as error:  # RuntimeError: torch could not map the file
+        remedy = MORE_MEMORY if memory_is_full(error) else AGAIN  # Windows counts a mapped file as memory
+        raise broken(path, f"cannot be opened ({first_line(error)})", remedy) from error
+
+
+def take(shard: Any, path: Path, name: str, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
     # No copy: safe_open maps the file privately (MAP_PRIVATE), get_tensor returns a view of that map, which lives as
     # long as a view does, and Tensor.to returns the same tensor if nothing changes. A test looks in /proc/self/maps.
     try:
@@ -108,6 +116,12 @@ def open_weights(path: Path) -> Weights:
 def open_file(path: Path) -> Weights:
     tensors, metadata = read_header(path)
     return Weights(str(path), tensors, dict.fromkeys(tensors, path), metadata)
+
+
+def open_pickle(path: Path) -> Weights:
+    """As open_weights, of a file of PyTorch's (pickled.py)."""
+    tensors = infos(path)
+    return Weights(str(path), tensors, dict.fromkeys(tensors, path), {}, pickles={path: Pickle(path)})
 
 
 def open_shards(index: Path) -> Weights:

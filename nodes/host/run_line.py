@@ -13,6 +13,7 @@ from torch import Tensor
 from ...mova.sampling.guidance_plan import GuidancePlan
 from . import notice
 from .audio_steps import sample_euler
+from .estimate import as_needed
 from .step_by_step import EULER
 
 GIB = 1 << 30
@@ -21,7 +22,7 @@ GIB = 1 << 30
 def memory_line(model: Any, parts: Sequence[Tensor]) -> str:
     """What the host will keep free for a clip of these latents, and what is free now."""
     packed = [len(parts[0]), 1, sum(math.prod(part.shape[1:]) for part in parts)]
-    wanted = model.model.memory_required(packed)
+    wanted = model.model.memory_required(as_needed(model, packed))
     free = comfy.model_management.get_free_memory(model.load_device)
     return f"{wanted / GIB:.1f} GiB for the clip, {free / GIB:.1f} GiB free"
 
