@@ -1,4 +1,4 @@
-"""LoRAs distilled of Wan 2.2 I2V A14B, in the spellings of their files: what fits is applied whole, the rest is named."""
+"""LoRAs distilled of Wan 2.2 I2V A14B, in the spellings of their files: what fits is applied, the rest named."""
 
 import dataclasses
 
