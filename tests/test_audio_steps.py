@@ -175,7 +175,7 @@ def test_a_run_with_audio_steps_is_that_of_the_whole_model_with_held_tokens(chec
 @torch.no_grad()
 @pytest.mark.parametrize("guidance", [Guidance(1.0, 1.0, 5.0), Guidance(2.0, 2.0, 5.0), Guidance(0.0, 1.0, 3.0)])
 def test_guidance_of_the_audio_alone_sees_the_video_as_the_picture_s_own_evaluation_had_it(model, guidance):
-    """Where the video needs no second evaluation, the audio's is that of the whole model with the first one's tokens."""
+    """Where the video needs no second evaluation, that of the audio is the whole model's with its tokens."""
     given, schedule = joint_inputs(KIND), sigmas(4, 5.0)
     texts = [model.embed_text(given[name]) for name in ("text", "negative_text")]
     video, condition, audio = given["video"][:, :16], given["video"][:, 16:], given["audio"]
