@@ -6,12 +6,14 @@ import pytest
 import torch
 from moved_bytes import count, kernels_called
 from peak_memory import measure
+from slow import slow
 
 from mova.model.kernels import LOW_MEMORY, Kernels
 from mova.model.presets import PRESETS, PRISM
 
 # Any layer has the peak, so that two show it, one with sound and one without.
 LAYERS = 2
+OTHER_SIZE = slow("the same work at another size")
 
 
 @pytest.mark.parametrize(("name", "usual", "low"), [("MOVA-360p", 1.95, 1.73), ("MOVA-720p", 7.95, 7.03)])
@@ -36,13 +38,17 @@ def test_prism_s_sizes_stay_within_their_memory(name, frames, usual, low):
         assert 0.95 * gib < peak <= gib
 
 
-@pytest.mark.parametrize(("name", "flops"), [("MOVA-360p", 1.212e15), ("MOVA-720p", 4.944e15)])
+@pytest.mark.parametrize(
+    ("name", "flops"), [("MOVA-360p", 1.212e15), pytest.param("MOVA-720p", 4.944e15, marks=OTHER_SIZE)]
+)
 def test_a_released_size_forward_does_no_more_work_than_the_published_code_s(name, flops):
     _, work, _ = measure(PRESETS[name], Kernels(**NO_NORMS))  # which count for nothing
     assert 0.9 * flops < work <= flops  # attention scores left out
 
 
-@pytest.mark.parametrize(("name", "before"), [("MOVA-360p", 2.87e12), ("MOVA-720p", 11.69e12)])
+@pytest.mark.parametrize(
+    ("name", "before"), [("MOVA-360p", 2.87e12), pytest.param("MOVA-720p", 11.69e12, marks=OTHER_SIZE)]
+)
 def test_with_triton_element_wise_work_moves_at_most_half_of_what_it_did(name, before):
     pytest.importorskip("triton", reason="NOT TESTED: no triton here")
     moved = count(PRESETS[name], kernels_called("triton"))

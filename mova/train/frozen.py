@@ -1,7 +1,7 @@
 """Linear layers that are not trained: their matrices lie in RAM, in bf16 or fp8, and are fetched for each use."""
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,9 @@ from ..checkpoint.formats import QUANTISED
 from ..checkpoint.quantize import encode
 from ..errors import MovaError
 from ..model.joint import JointModel
+
+if TYPE_CHECKING:  # it takes a while to import
+    from .shards import Shard, Shards
 
 BASES = {"bf16": None, "fp8": "fp8_e4m3_scaled"}  # the format of the matrices that a format takes
 MATRICES = re.compile(r"((audio_dit\.)?blocks\.\d+\.((self|cross)_attn\.[qkvo]|ffn\.[02])|.*\.inner\.[qkvo])")
@@ -24,6 +27,7 @@ class Frozen(nn.Module):
         self.in_features, self.out_features = in_features, out_features
         self.bias = nn.Parameter(torch.empty(out_features, device="meta"), requires_grad=False)
         self.stored: dict[str, Tensor] = {}  # as encodings has it: "" the matrix, "_scale" its scale; in RAM
+        self.shard: Shard | None = None  # the matrix, if it is divided among processes
         self.brought: dict[str, Tensor] = {}  # the same where it is used, while it is there (streaming.Ring)
 
     @property
@@ -68,8 +72,8 @@ def is_frozen(model: JointModel, name: str) -> bool:
     return name.endswith(".weight") and MATRICES.fullmatch(name.removesuffix(".weight")) is not None
 
 
-def store(model: JointModel, name: str, tensor: Tensor, base: str) -> None:
-    """Give a Frozen its matrix, called by its name in the state dict. base: one of BASES.
+def store(model: JointModel, name: str, tensor: Tensor, base: str, shards: "Shards | None" = None) -> None:
+    """Give a Frozen its matrix, called by its name in the state dict. base: one of BASES; shards: to divide it with.
 
     Raises MovaError for an unknown base, or a matrix of another shape.
     """
@@ -80,8 +84,8 @@ def store(model: JointModel, name: str, tensor: Tensor, base: str) -> None:
         raise MovaError(f"The tensor {name} has the shape {list(tensor.shape)}; use weights that belong to the model.")
     chosen = BASES[base]
     kept = {name: tensor} if chosen is None else encode(chosen, name, tensor, "high_noise")
-    if (
-        chosen is not None and len(kept) == 1
-    ):  # a matrix whose sides the format cannot divide, or one of the audio tower
+    if len(kept) == 1:  # also one whose sides the format cannot divide, or of the audio tower
         kept = {name: tensor}
     layer.stored = {part.removeprefix(name): stored.detach() for part, stored in kept.items()}
+    if shards is not None:
+        layer.shard = shards.divide(layer.stored.pop(""))

@@ -49,6 +49,8 @@ def write_trial(run: Run, entry: Entry, path: Path) -> None:
             stage = table[begin : end + 1]
             video, audio = euler(velocity(run, expert, item, entry), video, audio, stage, stage)
     leave_device(run)  # there may be no room for the decoders beside an expert's layers
+    if not run.processes.first:
+        return
     where = Runtime(run.device, run.dtype, part=run.report.part)
     frames, waveform = decode_video(run.checkpoint, where, video), decode_audio(run.checkpoint, where, audio)
     rate = run.checkpoint.audio_vae.sample_rate

@@ -10,6 +10,7 @@ from typing import Any
 import comfy.model_management
 from torch import Tensor
 
+from ...mova.sampling.audio_steps import counts
 from ...mova.sampling.guidance_plan import GuidancePlan
 from . import notice
 from .audio_steps import sample_euler
@@ -40,10 +41,10 @@ class RunLine:
     def __init__(
         self, steps: int, plan: GuidancePlan, sampler: Any, memory: str, done: int = 0, audio_steps: int = 1
     ) -> None:
-        count = plan.evaluations(steps, done)
+        count, alone = counts(plan, steps, audio_steps, done)
         least = "" if getattr(sampler, "sampler_function", None) in (EULER, sample_euler) else "at least "
         self.steps = steps
-        more = f", {count * (audio_steps - 1)} of the audio alone" if audio_steps > 1 else ""
+        more = f", {alone} of the audio alone" if alone else ""
         self.size = f"{least}{count} evaluation{'s' * (count != 1)}{more}; {memory}"
         self.begun = self.last = time.monotonic()
         self.took: list[float] = []
