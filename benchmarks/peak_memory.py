@@ -25,10 +25,11 @@ from mova.model.presets import PRESETS, PRISM, Preset
 from mova.sampling.conditioning import audio_latents, latent_frames
 
 
-def with_layers(config: MovaConfig, layers: int) -> MovaConfig:
-    """The released width with fewer layers, the last of them without sound."""
-    towers = replace(config.video_dit, num_layers=layers), replace(config.audio_dit, num_layers=layers - 1)
-    return MovaConfig(*towers, replace(config.dual_tower_bridge, visual_layers=layers, audio_layers=layers - 1))
+def with_layers(config: MovaConfig, layers: int, sound: int | None = None) -> MovaConfig:
+    """The released width with fewer layers, so many of them with sound (None: all but the last)."""
+    sound = layers - 1 if sound is None else sound
+    towers = replace(config.video_dit, num_layers=layers), replace(config.audio_dit, num_layers=sound)
+    return MovaConfig(*towers, replace(config.dual_tower_bridge, visual_layers=layers, audio_layers=sound))
 
 
 def forward_of(
