@@ -120,6 +120,10 @@ class Cache:
         video, audio, condition = (found[name][None].float() for name in ("video", "audio", "condition"))
         return Item(video, audio, condition, told["fps"], told["sound"])
 
+    def pictures(self, key: str) -> Tensor:
+        """A few frames of a clip, uint8 [N, h, w, 3]."""
+        return read(self.clip_path(key))["pictures"]
+
     def shapes(self, path: Path) -> dict[str, tuple[int, ...]]:
         """Of the tensors in a prepared file; only its header is read."""
         return open_file(path).shapes()

@@ -16,7 +16,7 @@ from ..errors import Cancelled, MovaError, first_line, memory_is_full
 from ..files import alone
 from ..model import text, video_vae
 from ..sampling.conditioning import SPATIAL_STRIDE, audio_samples, check_fps, check_size, condition_clip, condition_mask
-from .cache import INDEX, Cache, Entry, content_key, key_of, make_folder, read, weights_key
+from .cache import INDEX, Cache, Entry, content_key, key_of, make_folder, weights_key
 from .media import Clip, Shapes, read_clip
 from .samples import Sample, Skipped, find_samples
 from .sheet import Row, thumbnails, write_sheets
@@ -218,7 +218,7 @@ def row_of(cache: Cache, entry: Entry) -> Row:
     told = cache.told(entry.clip)
     sound = "" if told["sound"] else ", no sound: the picture alone is trained"
     line = f"{entry.name}: {told['width']} x {told['height']}, {told['frames']} frames{sound}"
-    return Row(read(cache.clip_path(entry.clip))["pictures"], entry.caption, line)
+    return Row(cache.pictures(entry.clip), entry.caption, line)
 
 
 def stop_if(runtime: Runtime) -> None:
