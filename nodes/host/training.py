@@ -57,13 +57,13 @@ def base_of(models: Mapping[str, Any]) -> Base:
     Raises MovaError if their audio towers or bridges differ: only one of each is trained.
     """
     by_part = {EXPERTS[noise]: model for noise, model in models.items()}
-    shared = [digest_of(model, JOINT) for model in models.values()]
+    shared = [digest_of(model, True) for model in models.values()]
     if len(set(shared)) > 1:
         raise MovaError(
             "The audio tower and the bridge of model_high and model_low differ; load both experts of one release."
         )
     config: MovaConfig = next(iter(models.values())).model.mova_config
-    keys = identity.digest([shared[0], [digest_of(model, ()) for model in models.values()]])
+    keys = identity.digest([shared[0], [digest_of(model, False) for model in models.values()]])
 
     def read(part: str) -> Tensors:
         model = by_part.get(part, next(iter(by_part.values())))
@@ -74,13 +74,10 @@ def base_of(models: Mapping[str, Any]) -> Base:
     return Base(config, DEFAULT.boundary, keys, loader(config, read))
 
 
-def digest_of(model: Any, parts: tuple[str, ...]) -> str:
-    """Of a few values of each weight in these parts of the joint model; of none, those of the video tower."""
-    weights = [
-        (name, str(weight.dtype), getattr(weight, "_qdata", weight))
-        for name, weight in model.model.diffusion_model.named_parameters()
-        if name.startswith(JOINT) == bool(parts)
-    ]
+def digest_of(model: Any, joint: bool) -> str:
+    """By a few values of each weight in the audio tower and the bridge, or in all else."""
+    parts = tuple(f"diffusion_model.{part}." for part in JOINT)
+    weights = [one for one in identity.weights_before(model) if one[0].startswith(parts) == joint]
     return identity.digest(weights, identity.FEW)
 
 
