@@ -121,7 +121,8 @@ class MOVATrainingClip(io.ComfyNode):
         if isinstance(folder, str) and (fault := name_fault("folder", folder)):
             return fault
         try:
-            shapes_of(sizes or SIZES, frames or FRAMES, DEFAULT.fps if fps is None else fps)
+            known = (SIZES, FRAMES, DEFAULT.fps)
+            shapes_of(*(k if given is None else given for given, k in zip((sizes, frames, fps), known, strict=True)))
         except MovaError as error:
             return str(error)
         return True
