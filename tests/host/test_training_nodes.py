@@ -9,10 +9,12 @@ from graphs import KIND, Graph, ref
 from inside import run_inside
 from loras import TIME, forwards, loader
 from safetensors.torch import load_file
-from training_graphs import by_command, gathered, loaded, stopped, trained
+from training_graphs import COMMAND, by_command, gathered, loaded, stopped, trained
 
-from mova.checkpoint.release import JOINT, open_checkpoint
+from mova.__main__ import main
+from mova.checkpoint.release import EXPERTS, JOINT, open_checkpoint
 from mova.clip.runtime import Runtime
+from mova.convert.run import convert
 from mova.train.base import released
 from mova.train.cache import Cache
 from mova.train.media import Clip, Shapes
@@ -96,6 +98,43 @@ def test_an_interrupted_run_goes_on_bit_for_bit_and_a_finished_one_is_not_traine
     third = ran(server, graph)
     assert not third.progress and "trained already" in third.outputs[node]["mova_notice"][0]
     check_same(loras / "stopped.safetensors", wanted)
+
+
+def test_on_files_in_fp8_it_is_that_of_the_command_with_an_fp8_base(server, loras, place, tmp_path):
+    made = convert(place / "release", server.base / "models", "fp8_e4m3_scaled", stem="fp8", parts=[*EXPERTS])
+    names = [file.path.name for file in made]
+    graph = Graph()
+    models = graph.add("MOVAModelLoader", high_noise=names[0], low_noise=names[1], weight_dtype="default")
+    trained(graph, "fp8", [ref(models), ref(models, 1)], base="fp8")
+    ran(server, graph)
+    check_same(loras / "fp8.safetensors", by_command(place / "cache", tmp_path / "fp8.safetensors", "--base", "fp8"))
+
+
+def test_one_expert_alone_is_that_of_the_command_and_what_hangs_on_the_other_does_not_run(
+    server, loras, place, tmp_path
+):
+    graph = Graph()
+    node = trained(graph, "low", [None, loaded(graph)[1]], parts="video,bridge", offload_activations=True)
+    saved = [graph.add("SaveLoRA", lora=ref(node, slot), prefix=f"loras/alone_{slot}") for slot in (0, 1)]
+    result = ran(server, graph)
+    assert saved[1] in result.executed and not list(loras.glob("alone_0*"))
+    more = ["--experts", "low", "--parts", "video,bridge"]
+    wanted = by_command(place / "cache", tmp_path / "low.safetensors", *more)
+    check_same(loras / "low.safetensors", wanted)
+    assert {name.partition(".")[0] for name in load_file(wanted)} == {"video_dit_2", "dual_tower_bridge"}
+
+
+def test_a_folder_that_the_node_has_filled_trains_on_the_command_line(
+    server, loras, training_vae, place, tmp_path, capsys
+):
+    graph = Graph()
+    clip = gathered(graph, training_vae, "b", folder="both", caption="a caption")
+    trained(graph, "from_node", folder=ref(clip))
+    ran(server, graph)
+    folder, out = server.base / "output/mova_training/both", tmp_path / "l.safetensors"
+    check_same(loras / "from_node.safetensors", by_command(folder, out, "--checkpoint", str(place / "release")))
+    assert main(["train", str(folder), "--out", str(out), *COMMAND]) == 1
+    assert "was gathered in ComfyUI; name the release's folder by --checkpoint" in capsys.readouterr().err
 
 
 def test_nothing_else_is_loaded_while_a_lora_is_trained(server, training_vae):
