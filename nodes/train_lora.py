@@ -18,8 +18,8 @@ from ..mova.train.output import by_expert, read_log, read_lora_told
 from ..mova.train.plot import draw_plot
 from ..mova.train.schedule import LR_SCHEDULES
 from ..mova.train.settings import CHECKPOINTS, DTYPES, Settings, settings_from
-from .host.experts import check_experts, connected_experts
-from .host.training import base_of, check_alike, train
+from .host.experts import SLOTS, check_experts, connected_experts
+from .host.training import base_of, check_trainable, train
 from .host.training_places import CLIPS, LORAS, clips_folder, lora_path, name_fault
 
 LoraModel, LossMap = io.Custom("LORA_MODEL"), io.Custom("LOSS_MAP")
@@ -179,13 +179,14 @@ class MOVATrainLoRA(io.ComfyNode):
         models = connected_experts(model_high, model_low, "the LoRA")
         if len(models) == 2:
             check_experts(model_high, model_low)
+        for noise, model in models.items():
+            check_trainable(model, SLOTS[noise])
         experts = "both" if len(models) == 2 else next(iter(models)).removesuffix("_noise")
         place, out = clips_folder(folder), lora_path(lora_name)
         if not (place / INDEX).is_file():
             raise MovaError(f"There is no clip in output/{CLIPS}/{folder}; gather some with MOVA Training Clip.")
         try:
             settings = settings_of(experts, given)
-            check_alike(models)
             make_folder(out.parent)
             device = next(iter(models.values())).load_device
             train(base_of(models), Cache(place), settings, out, device, resume)

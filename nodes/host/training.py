@@ -26,7 +26,6 @@ from ...mova.train.run import Report, Run, differences, load_run, plan_run, stat
 from ...mova.train.settings import Settings
 from . import identity, notice
 from .accessory import harmless
-from .experts import SLOTS
 
 PAUSE = 1.0  # seconds between two pictures of the losses
 WIDEST = 800  # pixels of one
@@ -151,9 +150,3 @@ def is_finished(run: Run, resume: bool) -> bool:
             f"{run.out} is there already, of a run{what}; give another lora_name, or switch resume off to replace it."
         )
     return True
-
-
-def check_alike(models: Mapping[str, Any]) -> None:
-    """check_trainable for each of the experts."""
-    for noise, model in models.items():
-        check_trainable(model, SLOTS[noise])
