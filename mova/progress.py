@@ -7,10 +7,10 @@ from typing import Any
 class StepBar:
     """Which part is at work, and a bar over the steps."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, shown: bool = True) -> None:
         from tqdm import tqdm
 
-        self.bar = tqdm(total=steps, unit="step", dynamic_ncols=True)
+        self.bar = tqdm(total=steps, unit="step", dynamic_ncols=True, disable=not shown)
 
     def __enter__(self) -> "StepBar":
         return self

@@ -1,6 +1,7 @@
 """The command line of training: train prepare, train."""
 
 import argparse
+import contextlib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "switch_every": (whole, "steps after which the other expert is trained (1)"),
     "base": (str, "the frozen matrices in fp8 or bf16 (fp8)"),
     "dtype": (str, "to compute in: bf16 or fp32 (bf16)"),
+    "optimizer": (str, "adamw, or adamw8bit: a quarter of its memory, by bitsandbytes (adamw)"),
     "lr": (float, "learning rate at its highest (1e-4)"),
     "lr_schedule": (str, "cosine, low_resource (the published low-resource trainer's) or constant (cosine)"),
     "warmup": (whole, "steps (a twentieth of all, at most 500)"),
@@ -72,6 +74,7 @@ def add_to(commands: Any) -> None:
         add("--" + name.replace("_", "-"), type=kind, help=told, default=argparse.SUPPRESS)
     keep = {"action": "store_true", "default": argparse.SUPPRESS}
     add("--offload-activations", help="keep what layers are computed again from in RAM", **keep)
+    add("--shard-weights", help="on several GPUs: divide the frozen matrices among the processes", **keep)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps (auto)")
     add("--split", action="store_true", help="also write a file for each expert, for ComfyUI's own LoRA loaders")
     add("--resume", action="store_true", help="go on with a run that was stopped: what is kept of it lies beside --out")
@@ -132,7 +135,8 @@ def run_train(options: argparse.Namespace) -> None:
     from ..train.cache import Cache
     from ..train.loop import go
     from ..train.output import write_split
-    from ..train.run import Report, begin_run, state_path, told
+    from ..train.processes import join
+    from ..train.run import QUIET, Report, begin_run, state_path, told
     from ..train.settings import Settings, settings_from
 
     check_output(options.out, ".safetensors")
@@ -141,7 +145,8 @@ def run_train(options: argparse.Namespace) -> None:
     if "parts" in given:
         given["parts"] = tuple(given["parts"].split(","))
     settings = settings_from(options.recipe, given)
-    device, _ = runtime.device_and_dtype(options.device, settings.dtype)
+    processes, place = join(options.device)
+    device, _ = runtime.device_and_dtype(place, settings.dtype)
     cache = Cache(options.cache)
     _, _, prepared_with = cache.index()
     root = options.checkpoint or prepared_with
@@ -149,18 +154,22 @@ def run_train(options: argparse.Namespace) -> None:
         raise MovaError(f"{options.cache} was gathered in ComfyUI; name the release's folder by --checkpoint.")
     if options.checkpoint is None and not root.is_dir():
         raise MovaError(f"The checkpoint that the clips were prepared with ({root}) is gone; name it by --checkpoint.")
-    with alone(options.out), StepBar(settings.steps) as progress:
+    alone_there = alone(options.out) if processes.first else contextlib.nullcontext()
+    with alone_there, StepBar(settings.steps, processes.first) as progress:
         decoders = ("video_vae", "audio_vae") if settings.sample_every else ()
         checkpoint = open_checkpoint(root, (*settings.trained, *JOINT, *decoders))
-        report = Report(progress.part, progress.step, progress.tell)
+        report = Report(progress.part, progress.step, progress.tell) if processes.first else QUIET
         try:
             base = released(checkpoint, settings)
-            run = begin_run(base, cache, settings, options.out, device, options.resume, report)
+            run = begin_run(base, cache, settings, options.out, device, options.resume, report, processes)
             go(run)
+            processes.part()
         except KeyboardInterrupt:
             kept = state_path(options.out).exists()
             options.stopped = "the same command with --resume goes on." if kept else "nothing was written."
             raise
+    if not processes.first:
+        return
     print(options.out)
     if options.split:
         for path in write_split(options.out, run.parameters, settings.alpha, told(run)):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,8 +14,11 @@ from .cache import key_of, weights_key
 from .experts import Tensors, load_experts
 from .settings import Settings
 
-# (settings, device, called with what is being loaded) -> frozen models by expert, as of load_experts
-Load = Callable[[Settings, torch.device, Callable[[str], None]], dict[str, JointModel]]
+if TYPE_CHECKING:
+    from .shards import Shards
+
+# (settings, device, called with what is being loaded, what divides matrices) -> frozen models, as of load_experts
+Load = Callable[[Settings, torch.device, Callable[[str], None], "Shards | None"], dict[str, JointModel]]
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,10 @@ def released(checkpoint: Checkpoint, settings: Settings) -> Base:
 def loader(config: MovaConfig, read: Callable[[str], Tensors]) -> Load:
     """What loads the experts that settings name. read: as load_experts has it."""
 
-    def load(settings: Settings, device: torch.device, part: Callable[[str], None]) -> dict[str, JointModel]:
+    def load(
+        settings: Settings, device: torch.device, part: Callable[[str], None], shards: "Shards | None"
+    ) -> dict[str, JointModel]:
         dtype = PLAIN[settings.dtype].dtype
-        return load_experts(config, read, settings.trained, settings.base, dtype, device, part)
+        return load_experts(config, read, settings.trained, settings.base, dtype, device, part, shards)
 
     return load

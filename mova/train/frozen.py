@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,9 @@ from ..checkpoint.formats import QUANTISED
 from ..checkpoint.quantize import encode
 from ..errors import MovaError
 from ..model.joint import JointModel
+
+if TYPE_CHECKING:  # it takes a while to import
+    from .shards import Shard, Shards
 
 BASES = {"bf16": None, "fp8": "fp8_e4m3_scaled"}  # the format of the matrices that a format takes
 MATRICES = re.compile(r"((audio_dit\.)?blocks\.\d+\.((self|cross)_attn\.[qkvo]|ffn\.[02])|.*\.inner\.[qkvo])")
@@ -27,6 +30,7 @@ class Frozen(nn.Module):
         self.in_features, self.out_features = in_features, out_features
         self.bias = nn.Parameter(torch.empty(out_features, device="meta"), requires_grad=False)
         self.stored: dict[str, Tensor] = {}  # as Stored; in RAM
+        self.shard: Shard | None = None  # the matrix, if it is divided among processes
         self.brought: dict[str, Tensor] = {}  # the same where it is used, while it is there (streaming.Ring)
 
     @property
@@ -71,8 +75,8 @@ def is_frozen(model: JointModel, name: str) -> bool:
     return name.endswith(".weight") and MATRICES.fullmatch(name.removesuffix(".weight")) is not None
 
 
-def store(model: JointModel, name: str, tensor: Tensor, base: str) -> None:
-    """Give a Frozen its matrix, called by its name in the state dict. base: one of BASES.
+def store(model: JointModel, name: str, tensor: Tensor, base: str, shards: "Shards | None" = None) -> None:
+    """Give a Frozen its matrix, called by its name in the state dict. base: one of BASES; shards: to divide it with.
 
     Raises MovaError for an unknown base, or a matrix of another shape.
     """
@@ -80,17 +84,17 @@ def store(model: JointModel, name: str, tensor: Tensor, base: str) -> None:
         raise MovaError(f"There is no base called {base!r}; choose {' or '.join(BASES)}.")
     chosen = BASES[base]
     kept = {name: tensor} if chosen is None else encode(chosen, name, tensor, "high_noise")
-    if (
-        chosen is not None and len(kept) == 1
-    ):  # a matrix whose sides the format cannot divide, or one of the audio tower
+    if len(kept) == 1:  # also one whose sides the format cannot divide, or of the audio tower
         kept = {name: tensor}
-    keep(model, name, {part.removeprefix(name): stored for part, stored in kept.items()})
+    keep(model, name, {part.removeprefix(name): stored for part, stored in kept.items()}, shards)
 
 
-def keep(model: JointModel, name: str, parts: Stored) -> None:
+def keep(model: JointModel, name: str, parts: Stored, shards: "Shards | None" = None) -> None:
     """Give a Frozen its matrix as it is stored. Raises MovaError if it is of another shape."""
     layer: Any = model.get_submodule(name.removesuffix(".weight"))
     if parts[""].shape != (layer.out_features, layer.in_features):
         shape = list(parts[""].shape)
         raise MovaError(f"The tensor {name} has the shape {shape}; use weights that belong to the model.")
     layer.stored = {part: stored.detach() for part, stored in parts.items()}
+    if shards is not None:
+        layer.shard = shards.divide(layer.stored.pop(""))

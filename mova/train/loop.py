@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,8 +29,10 @@ def go(run: Run) -> None:
     settings = run.settings
     run.report.step(run.done, settings.steps)
     try:
+        validate(run)  # a run may have been stopped between a step and this
         while run.done < settings.steps:
             one_step(run)
+            validate(run)
             run.report.step(run.done, settings.steps)
             if run.done % settings.save_every == 0 and run.done < settings.steps:
                 save_run(run)
@@ -49,7 +52,8 @@ def go(run: Run) -> None:
         for ring in run.rings.values():
             ring.close()
     save_run(run)
-    state_path(run.out).unlink(missing_ok=True)
+    if run.processes.first:
+        state_path(run.out).unlink(missing_ok=True)
 
 
 def losses_of(run: Run, model: Model, item: Item, text: str, timestep: float, seed: object) -> tuple[Tensor, Tensor]:
@@ -80,23 +84,30 @@ def one_step(run: Run) -> None:
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     run.optimizer.zero_grad(set_to_none=True)
-    record: dict[str, Any] = {"step": step, "expert": expert, "lr": rate, "video_loss": 0.0}
-    heard = 0
-    for part in range(settings.accumulation):
-        chosen = draw(settings, len(run.entries), run.share, step, part)
+    clips = settings.accumulation * run.processes.count
+    drawn = replace(settings, accumulation=clips)
+    video_loss = audio_loss = heard = 0.0
+    timestep = 0.0
+    for part in range(run.processes.index, clips, run.processes.count):
+        chosen = draw(drawn, len(run.entries), run.share, step, part)
         entry = run.entries[chosen.clip]
         item = run.cache.item(entry.clip)
         text = run.nothing if chosen.without_caption else entry.text
         video, audio = losses_of(run, model, item, text, chosen.timestep, chosen.noise_seed)
         loss = video + audio if item.sound else video
-        (loss / settings.accumulation).backward()
-        record["timestep"] = chosen.timestep
-        record["video_loss"] += video.item() / settings.accumulation
+        (loss / clips).backward()
+        timestep += chosen.timestep / clips
+        video_loss += video.item() / clips
         if item.sound:
-            record["audio_loss"] = record.get("audio_loss", 0.0) + audio.item()
+            audio_loss += audio.item()
             heard += 1
+    run.processes.sum_gradients(run.parameters.values())
+    told = run.processes.sum_numbers([timestep, video_loss, audio_loss, heard], run.device)
+    timestep, video_loss, audio_loss, heard = told
+    record: dict[str, Any] = {"step": step, "expert": expert, "lr": rate, "timestep": timestep}
+    record["video_loss"] = video_loss
     if heard:
-        record["audio_loss"] /= heard
+        record["audio_loss"] = audio_loss / heard
     length = torch.nn.utils.clip_grad_norm_(run.parameters.values(), settings.clip)
     record["grad_norm"] = length.item()
     if not math.isfinite(record["grad_norm"]):
@@ -107,11 +118,16 @@ def one_step(run: Run) -> None:
     run.settled = False
     run.optimizer.step()
     run.done += 1
-    run.settled = True
-    if settings.validate_every and run.done % settings.validate_every == 0:
-        record["validation"] = validation_loss(run)
     run.records.append(record)
+    run.settled = True
     run.report.part(f"{EXPERT_WORDS[expert]} {record['video_loss'] + record.get('audio_loss', 0.0):.4f}")
+
+
+def validate(run: Run) -> None:
+    """Measure the loss at fixed timesteps, if it is due and not done."""
+    every, last = run.settings.validate_every, run.records[-1:]
+    if every and run.done % every == 0 and last and not last[0].get("validation"):
+        last[0]["validation"] = validation_loss(run)
 
 
 @torch.no_grad()

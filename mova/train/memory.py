@@ -23,7 +23,7 @@ GIB = 2**30
 # Token tensors (as wide as the video tower) at the peak: of a layer that is computed again in pieces, or at once.
 AT_PEAK = {"pieces": 16.1, "layers": 33.7}
 IN_A_LAYER = 54.0  # that a layer keeps if nothing is computed again
-ADAM = 2  # numbers beside each that is trained
+ADAM = {"adamw": 8, "adamw8bit": 2}  # bytes of the optimizer for each number that is trained
 PYTHON = 3 * GIB  # of RAM, for PyTorch and what it brings along
 
 
@@ -72,8 +72,8 @@ def layer_of(name: str) -> int | None:
     return next((int(part) for part in name.split(".") if part.isdecimal()), None)
 
 
-def needed(config: MovaConfig, settings: Settings, clip: Clip) -> Need:
-    """What a run with these settings needs for its largest clip."""
+def needed(config: MovaConfig, settings: Settings, clip: Clip, processes: int = 1) -> Need:
+    """What each process of a run with these settings needs for its largest clip."""
     itemsize = PLAIN[settings.dtype].dtype.itemsize
     experts = len(settings.trained)
     with torch.device("meta"):
@@ -104,7 +104,9 @@ def needed(config: MovaConfig, settings: Settings, clip: Clip) -> Need:
         activations = int(AT_PEAK[settings.checkpoints] * token)
         activations += 0 if settings.offload_activations else inputs
     kept = inputs if settings.offload_activations else 0
-    return Need(activations, 4 * (all_pairs * (1 + ADAM) + one), streamed, small, matrices, kept)
+    matrices //= processes if settings.shard_weights else 1
+    lora = all_pairs * (4 + ADAM[settings.optimizer]) + 4 * one
+    return Need(activations, lora, streamed, small, matrices, kept)
 
 
 def alternatives(settings: Settings) -> Iterator[tuple[str, Settings]]:
@@ -115,6 +117,7 @@ def alternatives(settings: Settings) -> Iterator[tuple[str, Settings]]:
         ("--resident-layers 0", {"resident_layers": 0}),
         ("--offload-activations", {"offload_activations": True}),
         ("--base fp8", {"base": "fp8"}),
+        ("--optimizer adamw8bit", {"optimizer": "adamw8bit"}),
         ("--rank 8", {"rank": min(8, settings.rank)}),
     ):
         changed: Settings = replace(settings, **change)
@@ -124,11 +127,12 @@ def alternatives(settings: Settings) -> Iterator[tuple[str, Settings]]:
             yield " ".join(told), settings
 
 
-def check_room(config: MovaConfig, settings: Settings, clip: Clip, room: int | None) -> str:
+def check_room(config: MovaConfig, settings: Settings, clip: Clip, room: int | None, processes: int = 1) -> str:
     """What a run needs, in words. Raises MovaError, naming settings that would fit, if the card has less room."""
-    need = needed(config, settings, clip)
+    need = needed(config, settings, clip, processes)
     if room is None or need.card <= room:
-        return f"This run needs about {need} (by count, not by trial)."
+        each = "This run" if processes == 1 else f"Each of {processes} processes"
+        return f"{each} needs about {need} (by count, not by trial)."
     fits = next((words for words, other in alternatives(settings) if needed(config, other, clip).card <= room), None)
     remedy = f"with {fits} it would fit" if fits else "prepare smaller or shorter clips"
     raise MovaError(f"This run needs about {need}, and the card has {room / GIB:.1f} GiB free; {remedy}.")

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,16 @@ from .checkpointing import checkpointed
 from .lora import add_lora
 from .losses import Model
 from .memory import Clip, check_room
+from .optimizer import make_optimizer, optimizer_class, put_back, state_of
 from .output import State, read_log, read_state, write_log, write_lora, write_state
 from .plot import write_plot
+from .processes import ALONE, Processes
 from .schedule import boundary_share
 from .settings import HOW, Settings
 from .streaming import Ring
+
+if TYPE_CHECKING:
+    from .shards import Shards
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Run:
     out: Path
     said: dict[str, Any]
     report: Report
+    processes: Processes = ALONE
     models: dict[str, JointModel] = field(default_factory=dict)
     rings: dict[str, Ring] = field(default_factory=dict)
     parameters: dict[str, nn.Parameter] = field(default_factory=dict)
@@ -80,24 +86,33 @@ def begin_run(
     device: torch.device,
     resume: bool = False,
     report: Report = QUIET,
+    processes: Processes = ALONE,
 ) -> Run:
-    """A run that is ready for its steps; with `resume`, it goes on with what an earlier one has kept.
+    """A run that is ready for its steps; with `resume`, it goes on with what an earlier one has kept. On several GPUs
+    each process calls it, and all that follows.
 
     Raises MovaError as plan_run and load_run do.
     """
-    run = plan_run(base, cache, settings, out, device, report)
+    run = plan_run(base, cache, settings, out, device, report, processes)
     load_run(run, resume)
     return run
 
 
 def plan_run(
-    base: Base, cache: Cache, settings: Settings, out: Path, device: torch.device, report: Report = QUIET
+    base: Base,
+    cache: Cache,
+    settings: Settings,
+    out: Path,
+    device: torch.device,
+    report: Report = QUIET,
+    processes: Processes = ALONE,
 ) -> Run:
     """A run of which nothing is loaded yet. Raises MovaError for clips of another model."""
+    optimizer_class(settings.optimizer)
     entries, nothing, _ = cache.index()
     check_items(base, cache, entries)
-    said = identity(base, entries, settings)
-    return Run(settings, base, device, cache, entries, nothing, boundary_share(base.boundary), out, said, report)
+    said, share = identity(base, entries, settings, processes), boundary_share(base.boundary)
+    return Run(settings, base, device, cache, entries, nothing, share, out, said, report, processes)
 
 
 def load_run(run: Run, resume: bool) -> None:
@@ -106,22 +121,37 @@ def load_run(run: Run, resume: bool) -> None:
     kept = read_kept(run) if resume else None
     if not resume and state_path(out).exists():
         report.notice(f"{state_path(out)} is of a run that was stopped (--resume goes on with it); it is replaced.")
-    report.notice(check_room(run.base.config, settings, largest(run), free(device)))
-    run.models = run.base.load(settings, device, report.part)
+    report.notice(check_room(run.base.config, settings, largest(run), free(device), run.processes.count))
+    run.models = run.base.load(settings, device, report.part, shards_of(run))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         for expert, model in run.models.items():
             run.parameters |= add_lora(model, expert, settings.targets, settings.rank, settings.alpha, settings.parts)
             run.rings[expert] = Ring(model, device, settings.resident_layers)
-    run.optimizer = torch.optim.AdamW(run.parameters.values(), settings.lr, weight_decay=settings.weight_decay)
+    run.optimizer = make_optimizer(settings, run.parameters.values())
     if kept is not None:
         restore(run, kept)
 
 
-def identity(base: Base, entries: list[Entry], settings: Settings) -> dict[str, Any]:
-    """What makes a run the run that it is."""
+def shards_of(run: Run) -> "Shards | None":
+    """What divides the frozen matrices. Raises MovaError if they should be, and there is one process only."""
+    if not run.settings.shard_weights:
+        return None
+    if run.processes.count == 1:
+        raise MovaError(
+            "--shard-weights divides the weights among several GPUs, and this is one process; start it with "
+            "accelerate launch, or leave it out."
+        )
+    from .shards import Shards
+
+    return Shards(run.processes, run.device)
+
+
+def identity(base: Base, entries: list[Entry], settings: Settings, processes: Processes = ALONE) -> dict[str, Any]:
+    """What makes a run the run that it is: of the processes, only how many clips a step has in all."""
     clips = key_of([(entry.clip, entry.text) for entry in entries])
-    return {**settings.to_dict(), "clips": clips, "weights": base.weights}
+    told = {**settings.to_dict(), "accumulation": settings.accumulation * processes.count}
+    return {**told, "clips": clips, "weights": base.weights}
 
 
 def differences(run: Run, said: Mapping[str, Any]) -> list[str]:
@@ -174,23 +204,19 @@ def restore(run: Run, state: State) -> None:
         for name, parameter in run.parameters.items():
             parameter.copy_(state.parameters[name])
             if name in state.optimizer:
-                values = state.optimizer[name].items()  # AdamW counts its steps on the processor
-                moved = {key: value if key == "step" else value.to(run.device) for key, value in values}
-                run.optimizer.state[parameter] = moved
+                put_back(run.optimizer, parameter, state.optimizer[name])
     run.done = state.step
     run.records = read_log(run.out.with_suffix(".csv"), state.step)
 
 
 def save_run(run: Run) -> None:
     """Write the LoRA, the table and the picture of the losses, and what is needed to go on: all whole."""
+    if not run.processes.first:
+        return
     write_log(run.out.with_suffix(".csv"), run.records)
     write_plot(run.out.with_suffix(".png"), run.records)
     write_lora(run.out, run.parameters, run.settings.alpha, told(run))
-    optimizer = {
-        name: {key: torch.as_tensor(value) for key, value in run.optimizer.state[parameter].items()}
-        for name, parameter in run.parameters.items()
-        if parameter in run.optimizer.state
-    }
+    optimizer = {name: state_of(run.optimizer, parameter) for name, parameter in run.parameters.items()}
     write_state(state_path(run.out), State(run.done, run.said, dict(run.parameters), optimizer))
 
 

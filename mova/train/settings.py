@@ -14,10 +14,11 @@ from .schedule import LR_SCHEDULES
 
 EXPERTS_OF = {"both": EXPERT_FOLDERS, "high": EXPERT_FOLDERS[:1], "low": EXPERT_FOLDERS[1:]}
 DTYPES = ("bf16", "fp32")  # gradients in fp16 would need scaling
+OPTIMIZERS = ("adamw", "adamw8bit")  # the second is of bitsandbytes
 CHECKPOINTS = ("pieces", "layers", "none")
 LONGEST_WARMUP = 500
 # What changes how a run is carried out, and not what comes out of it.
-HOW = ("resident_layers", "offload_activations", "save_every", "sample_every", "sample_steps")
+HOW = ("shard_weights", "resident_layers", "offload_activations", "save_every", "sample_every", "sample_steps")
 RECIPES: dict[str, dict[str, Any]] = {
     "ours": {},
     "published": {
@@ -27,6 +28,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "published-low-resource": {
         **{"steps": 50_000, "rank": 8, "alpha": 8.0, "lr": 1e-4, "lr_schedule": "low_resource", "warmup": 500},
         **{"weight_decay": 0.01, "clip": 1.0, "accumulation": 4, "caption_dropout": 0.0, "switch_every": 1},
+        "optimizer": "adamw8bit",
     },
 }
 
@@ -44,6 +46,7 @@ class Settings:
     switch_every: int = 1
     base: str = "fp8"
     dtype: str = "bf16"
+    optimizer: str = "adamw"
     lr: float = 1e-4
     lr_schedule: str = "cosine"
     warmup: int | None = None
@@ -55,6 +58,7 @@ class Settings:
     checkpoints: str = "pieces"
     resident_layers: int = 0
     offload_activations: bool = False
+    shard_weights: bool = False
     save_every: int = 100
     validate_every: int = 0
     sample_every: int = 0
@@ -69,7 +73,7 @@ class Settings:
             if not least <= value < 10**9:
                 raise MovaError(f"{option(name)} is {value}; it must be at least {least}, and below a billion.")
         choices: dict[str, Iterable[str]] = {"targets": TARGETS, "experts": EXPERTS_OF, "base": BASES, "dtype": DTYPES}
-        choices |= {"lr_schedule": LR_SCHEDULES, "checkpoints": CHECKPOINTS}
+        choices |= {"lr_schedule": LR_SCHEDULES, "checkpoints": CHECKPOINTS, "optimizer": OPTIMIZERS}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise MovaError(f"{option(name)} is {getattr(self, name)!r}; choose {', '.join(known)}.")

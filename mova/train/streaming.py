@@ -26,6 +26,24 @@ def frozen_of_layers(model: JointModel) -> list[list[Frozen]]:
     return found
 
 
+class Asked:
+    """A layer whose matrices are divided among processes, on its way: as a Future of what is brought."""
+
+    def __init__(self, layers: list[Frozen], device: torch.device) -> None:
+        self.layers, self.device = layers, device
+        self.asked = [layer.shard.ask() for layer in layers if layer.shard is not None]
+
+    def result(self) -> Brought:
+        asked, made = iter(self.asked), []
+        for layer in self.layers:
+            parts = {name: part.to(self.device) for name, part in layer.stored.items()}
+            made.append(parts if layer.shard is None else {"": layer.shard.whole(next(asked)), **parts})
+        return made
+
+    def cancel(self) -> None:
+        self.result()
+
+
 class Ring:
     """Two layers' matrices on the device: the one at work and the next, forward as backward.
 
@@ -36,7 +54,7 @@ class Ring:
     def __init__(self, model: JointModel, device: torch.device, resident: int = 0) -> None:
         """resident: so many layers, from the first, are kept on the device for good."""
         self.layers, self.device, self.resident = frozen_of_layers(model), device, resident
-        self.coming: dict[int, Future[Brought]] = {}
+        self.coming: dict[int, Future[Brought] | Asked] = {}
         self.here: set[int] = set()
         self.last = -1
         self.worker = ThreadPoolExecutor(1, "bring-weights")
@@ -54,7 +72,7 @@ class Ring:
                 self.drop(other)
         self.take(index)
         if following not in self.here and following not in self.coming:
-            self.coming[following] = self.worker.submit(self.bring, following)
+            self.coming[following] = self.begin(following)
         self.last = index
 
     def following(self, index: int) -> int:
@@ -62,6 +80,12 @@ class Ring:
         forward = index > self.last or index == 0
         near = index + 1 if forward else index - 1
         return max(0, index - 1) if near >= len(self.layers) else near
+
+    def begin(self, index: int) -> Future[Brought] | Asked:
+        """Start to bring a layer. Processes that divide it must do so in the same order: not in a thread."""
+        if any(layer.shard is not None for layer in self.layers[index]):
+            return Asked(self.layers[index], self.device)
+        return self.worker.submit(self.bring, index)
 
     def bring(self, index: int) -> Brought:
         """Copies of a layer's matrices on the device; made in a thread, on a stream of their own."""
@@ -78,7 +102,8 @@ class Ring:
         if index in self.here:
             return
         coming = self.coming.pop(index, None)
-        made = coming.result() if coming is not None else self.bring(index)
+        divided = any(layer.shard is not None for layer in self.layers[index])
+        made = coming.result() if coming is not None else self.begin(index).result() if divided else self.bring(index)
         for layer, parts in zip(self.layers[index], made, strict=True):
             for part in parts.values():
                 if part.is_cuda:  # so that its memory is not given away while work on it is still waiting
@@ -92,6 +117,8 @@ class Ring:
             coming.cancel()
         for layer in self.layers[index]:
             layer.brought = {}
+            if layer.shard is not None:
+                layer.shard.drop()
         self.here.discard(index)
 
     def clear(self) -> None:

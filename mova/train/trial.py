@@ -51,6 +51,8 @@ def write_trial(run: Run, entry: Entry, path: Path) -> None:
             stage = table[begin : end + 1]
             video, audio = euler(velocity(run, expert, item, entry), video, audio, stage, stage)
     leave_device(run)  # there may be no room for the decoders beside an expert's layers
+    if not run.processes.first:
+        return
     where = Runtime(run.device, run.dtype, part=run.report.part)
     frames, waveform = decode_video(checkpoint, where, video), decode_audio(checkpoint, where, audio)
     rate = checkpoint.audio_vae.sample_rate
