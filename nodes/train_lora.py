@@ -17,7 +17,7 @@ from ..mova.train.lora import PARTS, TARGETS
 from ..mova.train.output import by_expert, read_log, read_lora_told
 from ..mova.train.plot import draw_plot
 from ..mova.train.schedule import LR_SCHEDULES
-from ..mova.train.settings import CHECKPOINTS, DTYPES, Settings, settings_from
+from ..mova.train.settings import CHECKPOINTS, DTYPES, OPTIMIZERS, Settings, settings_from
 from .host.experts import SLOTS, check_experts, connected_experts
 from .host.training import base_of, check_trainable, train
 from .host.training_places import CLIPS, LORAS, clips_folder, lora_path, name_fault
@@ -81,6 +81,7 @@ def setting_inputs() -> list[Any]:
             "base", BASES, "Frozen matrices in RAM: fp8, or as the file has them (bf16). fp8 files stay as they are."
         ),
         choice("dtype", DTYPES, "What is computed in."),
+        choice("optimizer", OPTIMIZERS, "adamw8bit takes a quarter of the memory of adamw, and needs bitsandbytes."),
         choice("lr_schedule", LR_SCHEDULES, "Of the learning rate."),
         io.Int.Input(
             "warmup",

@@ -113,7 +113,7 @@ def test_both_experts_of_a_release_share_their_audio_tower_and_bridge(tiny_check
 
     checkpoint = open_checkpoint(tiny_checkpoint)
     settings = Settings(base="fp8", dtype="bf16")
-    models = released(checkpoint, settings).load(settings, CPU, lambda part: None)
+    models = released(checkpoint, settings).load(settings, CPU, lambda part: None, None)
     high, low = models.values()
     assert high.audio_dit is low.audio_dit and high.dual_tower_bridge is low.dual_tower_bridge
     for expert, model in models.items():
