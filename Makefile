@@ -26,8 +26,9 @@ packs: $(READY)
 hosts: comfyui
 	$(BIN)/python tests/host/all_hosts.py $(PARALLEL)
 
-# The same with the slow ones, one after the other: minutes each, one of them with 24 GB of disk.
+# The same with the slow ones, and those that need no ComfyUI, one after the other: minutes each, one with 24 GB of disk.
 slow: comfyui
+	MOVA_SLOW_TESTS=1 $(BIN)/python -m pytest --ignore tests/host
 	MOVA_SLOW_TESTS=1 $(BIN)/python tests/host/all_hosts.py
 
 lint: $(READY)

@@ -4,6 +4,7 @@ from mova.model.presets import DEFAULT
 
 from .canvas import Output, Page
 from .enhancing import OPTIONAL, Z_IMAGE, language_model, paint, prompt_of
+from .fewer import fast, two_stages
 from .fold import fold
 from .given import sound_for_a_video, video_for_a_sound
 from .steps import (
@@ -214,4 +215,6 @@ WORKFLOWS = {
     "mova_8_advanced_two_samplers": advanced,
     "mova_9_text_to_picture_to_clip": picture_first,
     "mova_10_train_a_lora": train_a_lora,
+    "mova_11_fast": fast,
+    "mova_12_two_stages": two_stages,
 }

@@ -55,16 +55,16 @@ class Size(NamedTuple):
     fps: Output
 
 
-def start(page: Page, what: str, width: int = FIRST, more: str = "") -> None:
+def start(page: Page, what: str, width: int = FIRST, more: str = "", plans: str = PLANS) -> None:
     """The first column begins with the page's note; `more` is what several pages say, too."""
     page.group("1  Models", width)
     page.note(
-        "Start here", page.say(what) + ("\n" + page.say(more) if more else "") + page.say(FILES) + page.say(PLANS)
+        "Start here", page.say(what) + ("\n" + page.say(more) if more else "") + page.say(FILES) + page.say(plans)
     )
 
 
-def load_models(page: Page) -> Models:
-    files = {part: file_for(part, RELEASE, DTYPE).name for part in (*EXPERTS, "audio_vae")}
+def load_models(page: Page, release: str = RELEASE) -> Models:
+    files = {part: file_for(part, release, DTYPE).name for part in (*EXPERTS, "audio_vae")}
     high, low = page.add("MOVAModelLoader", **{part: files[part] for part in EXPERTS})
     encoder = {"clip_name": TEXT_ENCODER["name"], "type": "wan", "device": "default"}
     (clip,) = page.add("CLIPLoader", download=TEXT_ENCODER, **encoder)
@@ -99,11 +99,14 @@ def condition(page: Page, texts: list[Output], vae: Output, size: Size, **values
     return page.add("MOVAConditioning", positive=texts[0], negative=texts[1], vae=vae, **size._asdict(), **values)
 
 
-def sample(page: Page, models: Models, conditioned: list[Output], latent: Output | None = None) -> Output:
+def sample(
+    page: Page, models: Models, conditioned: list[Output], latent: Output | None = None, **settings: Any
+) -> Output:
     positive, negative, empty = conditioned
     given = {"positive": positive, "negative": negative, "latent": latent or empty}
     experts = {"model_high": models.high, "model_low": models.low}
-    return page.add("MOVAJointSampler", **experts, **given, seed=42, steps=DRAFT.steps, cfg=DRAFT.cfg)[0]
+    values = {"seed": 42, "steps": DRAFT.steps, "cfg": DRAFT.cfg, **settings}
+    return page.add("MOVAJointSampler", **experts, **given, **values)[0]
 
 
 def decode(page: Page, latent: Output, vae: Output, audio_vae: Output, fps: Output) -> dict[str, Output]:
@@ -123,16 +126,24 @@ def decode_in_tiles(page: Page, latent: Output, vae: Output, audio_vae: Output, 
     return {"video": page.add("MOVACombineVideo", images=images, audio=sound, fps=fps)[0]}
 
 
-def save(page: Page, video: Output) -> None:
+def save(page: Page, video: Output, release: str = RELEASE) -> None:
     """The clip, and below it what brings the models; it is linked to nothing, and there is room."""
     page.add("SaveVideo", "Your clip", video=video, filename_prefix="video/MOVA", format="mp4", codec="h264")
     page.group("Missing models", below=True)
-    page.add("MOVAGetModels")
+    page.add("MOVAGetModels", release=release)
 
 
-def clip(page: Page, made: Output, models: Models, fps: Output, build: Any = decode, width: int = LAST) -> None:
+def clip(
+    page: Page,
+    made: Output,
+    models: Models,
+    fps: Output,
+    build: Any = decode,
+    width: int = LAST,
+    release: str = RELEASE,
+) -> None:
     """The last column."""
     page.group("4  Clip", width)
     decoders = {"vae": models.vae, "audio_vae": models.audio_vae}
     (video,) = fold(page, "From latent to clip", build, latent=made, **decoders, fps=fps)
-    save(page, video)
+    save(page, video, release)

@@ -1,11 +1,13 @@
 """What a run costs, worked out: for the table in each workflow's note."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from mova.clip.size import frames_of
 from mova.model.presets import DEFAULT
 from mova.sampling.conditioning import GRID, latent_frames
 from mova.sampling.guidance import Guidance
+from mova.sampling.schedule import low_noise_start, sigmas
 
 # One evaluation of the released size at 640 x 352, 193 frames: products that grow with the tokens, and attention
 # scores that grow with their square (docs/benchmarks.md).
@@ -37,6 +39,8 @@ PLANS = (
     Plan("Release", DEFAULT.steps, DEFAULT.guidance, 8.0),
 )
 DRAFT = PLANS[0]
+FAST = Plan("Fast", 8, 1.0, DRAFT.seconds)
+HALF, FULL = (640, 352), (1280, 704)  # sizes of the two stages
 
 
 def tokens(width: int, height: int, frames: int) -> int:
@@ -54,12 +58,33 @@ def minutes(plan: Plan, card: str) -> float:
     return plan.evaluations * flops(DEFAULT.width, DEFAULT.height, plan.frames) / CARDS[card] / 60
 
 
-def table() -> str:
+def stage_minutes(plan: Plan, high: tuple[int, int], card: str) -> float:
+    """Of a run whose high-noise expert works in this size, and its low-noise expert in the full one."""
+    steps = low_noise_start(sigmas(plan.steps), DEFAULT.boundary)
+    stages = ((steps, high), (plan.steps - steps, FULL))
+    evaluated = len(Guidance(plan.cfg).needed())
+    return sum(evaluated * n * flops(*size, plan.frames) for n, size in stages) / CARDS[card] / 60
+
+
+def stage_table() -> str:
+    """In Markdown: clips of the full size, in one stage and in two, with minutes on each card."""
+    rows = [["", *CARDS], ["---", *["--:"] * len(CARDS)]]
+    staged = [(f"{plan.name}, two stages", plan, HALF) for plan in (DRAFT, PLANS[-1])]
+    for name, plan, high in ((DRAFT.name, DRAFT, FULL), *staged):
+        rows.append([f"**{name}**", *(f"{stage_minutes(plan, high, card):.0f}" for card in CARDS)])
+    return in_markdown(rows)
+
+
+def table(plans: Sequence[Plan] = PLANS) -> str:
     """In Markdown: a row for each plan, with minutes on each card."""
     rows = [["", "steps", "cfg", "s", "evals", *CARDS], ["---", *["--:"] * (4 + len(CARDS))]]
-    for plan in PLANS:
+    for plan in plans:
         said = [f"{minutes(plan, card):.0f}" for card in CARDS]
         rows.append(
             [f"**{plan.name}**", f"{plan.steps}", f"{plan.cfg:g}", f"{plan.seconds:g}", f"{plan.evaluations}", *said]
         )
+    return in_markdown(rows)
+
+
+def in_markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

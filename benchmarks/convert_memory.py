@@ -1,7 +1,8 @@
 """Memory and time of `python -m mova convert` at the released size: python benchmarks/convert_memory.py
 
 The source has the released tensors' names and shapes and is sparse: it reads as zeros, at the speed of memory. The
-file is really written (up to 37 GB, deleted afterwards).
+file is really written (up to 37 GB, deleted afterwards). With --prism the source is one file in Prism's layout, with
+both experts in it.
 """
 
 import argparse
@@ -32,11 +33,14 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", default=["bf16", "fp8_e4m3_scaled"])
     parser.add_argument("--folder", type=Path, help="where to write (the system's temporary folder if not given)")
     parser.add_argument("--verify", action="store_true")
+    parser.add_argument("--prism", action="store_true", help="of a file in Prism's layout")
     parser.add_argument("--layers", type=int, help="of each tower, to take less time: the peak is the same")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         source = Path(folder) / "MOVA-sparse"
         largest = write_sparse(source, options.layers)
+        if options.prism:
+            source = write_prism(source, Path(folder) / "Prism-sparse")
         for part in options.parts:
             for dtype in options.dtypes:
                 measure(source, Path(folder) / "models", part, dtype, largest[part], options.verify)
@@ -44,7 +48,7 @@ def main() -> None:
 
 def measure(source: Path, models: Path, part: str, dtype: str, largest: int, verify: bool) -> None:
     """Convert one part in a process of its own, and say what it took."""
-    if (free := shutil.disk_usage(source).free) < 40e9:
+    if (free := shutil.disk_usage(source).free) < (40e9 if dtype == "bf16" else 22e9):
         raise SystemExit(f"{source.parent} has only {free / 1e9:.0f} GB free; name another --folder.")
     command = [sys.executable, "-m", "mova", "convert", str(source), str(models), "--dtype", dtype, "--parts", part]
     start = time.perf_counter()
@@ -90,6 +94,23 @@ def write_sparse(root: Path, layers: int | None = None) -> dict[str, int]:
     size = {part: max(2 * math.prod(shape) for shape in shapes.values()) for part, shapes in tensors.items()}
     joint = max(size["video_dit"], size["audio_dit"], size["dual_tower_bridge"])
     return {**size, "high_noise": joint, "low_noise": joint}
+
+
+def write_prism(release: Path, folder: Path) -> Path:
+    """The sparse release's towers and bridge in one file, under Prism's names."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from prism_files import prism_names
+
+    from mova.checkpoint.prism import TOGETHER
+    from mova.checkpoint.weights import open_weights
+
+    parts = {part: open_weights(release / part).shapes() for part in TOGETHER}
+    sound = 1 + max(int(name.split(".")[1]) for name in parts["audio_dit"] if name.startswith("blocks."))
+    names = {f"{part}.{name}": shape for part, shapes in parts.items() for name, shape in shapes.items()}
+    folder.mkdir()
+    path = folder / "diffusion_pytorch_model.safetensors"
+    write_zeros(path, {prism_names(name, sound): shape for name, shape in names.items()})
+    return path
 
 
 def shorten(configs: dict[str, dict[str, Any]], tensors: dict[str, Shapes], layers: int) -> None:

@@ -1,6 +1,8 @@
-"""What fewer evaluations cost in exactness and save in work: guidance in ranges, audio steps. Video and audio apart.
+"""What fewer evaluations cost in exactness and save in work: guidance in ranges, audio steps, the step cache. Video and
+audio apart.
 
     python benchmarks/fewer.py            # errors, on a small model: an hour on two cores
+    python benchmarks/fewer.py --cache    # those of the step cache alone: minutes
     python benchmarks/fewer.py --costs    # FLOPs and minutes of the released size, worked out
 
 The model is benchmarks/quantization.py's, random with the outliers of large transformers; errors are of the latents,
@@ -12,6 +14,7 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -25,14 +28,18 @@ from authoring.times import flops, tokens
 from mova import JointModel
 from mova.clip.request import Request
 from mova.clip.velocity import Velocities
+from mova.model.presets import DEFAULT
+from mova.model.video_memory import VideoMemory
 from mova.sampling.audio_steps import between
 from mova.sampling.euler import euler
 from mova.sampling.guidance import Guidance
 from mova.sampling.guidance_plan import Spans
-from mova.sampling.schedule import sigmas
+from mova.sampling.schedule import TIMESTEPS, sigmas
+from mova.sampling.step_cache import Choice, StepCache
 
 RELEASED = Request("released", steps=20, guidance=Guidance(5.0))
 HALF, MOST = (0.0, 0.5), (0.0, 0.75)
+RELEASED_BOUNDARY = DEFAULT.boundary * TIMESTEPS
 GUIDANCE: dict[str, Request] = {
     "cfg 5 in all 20 steps": RELEASED,
     "cfg 5 in the first three quarters": dataclasses.replace(RELEASED, spans=Spans(MOST)),
@@ -91,6 +98,67 @@ def table(model: JointModel, rows: dict[str, Request], wanted: Callable[[str], R
         print(f"| {name} | {' | '.join(said)} |", flush=True)
 
 
+# Thresholds of the video and of the audio, and whether the audio may be computed alone.
+CACHES = [(limit, limit, False) for limit in (0.5, 1.0, 1.5, 2.0)]
+CACHES += [(1.5, 1.0, False), (1.5, 1.0, True), (2.0, 1.0, True)]
+
+
+class Cached:
+    """The model with a step cache around it, as nodes/host/step_cache.py has it; both experts are this model."""
+
+    def __init__(self, model: JointModel, cache: StepCache) -> None:
+        self.model, self.cache, self.low = model, cache, False
+        self.memories: dict[int, VideoMemory] = {}
+        self.evaluations = 0  # of both towers
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def __call__(self, x: Tensor, audio: Tensor, *given: Any, memory: None = None) -> tuple[Tensor, Tensor]:
+        time, audio_time, text = given[:3]
+        if not self.low and float(time) < RELEASED_BOUNDARY:
+            self.low = True
+            self.cache.begin()
+        who, seen = id(text), x[:, :16]
+        choice = self.cache.choose(who, float(time), seen, audio)
+        video, sound = self.cache.parts[who]
+        if choice is Choice.REUSE:
+            assert video.velocity is not None and sound.velocity is not None
+            return video.velocity, sound.velocity
+        if choice is Choice.AUDIO:
+            grid = (x.shape[2], x.shape[3] // 2, x.shape[4] // 2)
+            rotations = self.model.rotations(grid, audio.shape[-1], 24.0, audio.device)
+            made = self.model.audio_velocity(audio, audio_time, text.audio, self.memories[who], rotations)
+            sound.computed(audio, made)
+            assert video.velocity is not None
+            return video.velocity, made
+        self.evaluations += 1
+        self.memories[who] = VideoMemory()
+        both = self.model(x, audio, *given, memory=self.memories[who])
+        for part, latent, velocity in zip((video, sound), (seen, audio), both, strict=True):
+            part.computed(latent, velocity)
+        return both
+
+
+def caches(model: JointModel) -> None:
+    """Each threshold against the run without a cache."""
+    request, schedule = RELEASED, sigmas(RELEASED.steps)
+    print("| thresholds, video and audio | evaluations | steps reused | audio alone | video | audio |")
+    print("| --- | --: | --: | --: | --: | --: |")
+    wanted = None
+    for video, audio, alone in [(0.0, 0.0, False), *CACHES]:
+        given, cache = inputs((2, 12, 12)), StepCache(video, audio, alone)
+        cached = Cached(model, cache)
+        texts = [model.embed_text(given[name]) for name in ("text", "negative")]
+        velocities = Velocities(cast(Any, cached), texts, given["video"][:, 16:], request, schedule)
+        with torch.no_grad():
+            made = euler(velocities.joint, given["video"][:, :16], given["audio"], schedule, schedule)
+        wanted = wanted or made
+        errors = " | ".join(f"{error(*pair):.2g}" for pair in zip(made, wanted, strict=True))
+        counts = f"{cached.evaluations} | {cache.counts[Choice.REUSE]} | {cache.counts[Choice.AUDIO]}"
+        print(f"| {video:g} and {audio:g}{', audio_alone' * alone} | {counts} | {errors} |", flush=True)
+
+
 # One evaluation of the audio alone at 193 frames: products (counted by benchmarks/peak_memory.py's way), and scores
 # against so many video tokens in 30 layers of width 1536.
 ALONE, AUDIO_TOKENS = 1.27e12, 403
@@ -123,12 +191,18 @@ def costs() -> None:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--costs", action="store_true", help="of the released size, in place of errors")
-    if arguments.parse_args().costs:
+    arguments.add_argument("--cache", action="store_true", help="of the step cache alone")
+    options = arguments.parse_args()
+    if options.costs:
         costs()
         return
     torch.manual_seed(0)
     model = JointModel(SIZES).requires_grad_(False)
     outliers(model, 100.0)
+    caches(model)
+    if options.cache:
+        return
+    print()
     table(model, GUIDANCE, lambda name: GUIDANCE[AGAINST.get(name, "cfg 5 in all 20 steps")])
     print()
     table(model, AUDIO, lambda name: FINE)

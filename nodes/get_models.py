@@ -9,8 +9,8 @@ from comfy_api.latest import io
 from ..mova import MovaError
 from ..mova.checkpoint.formats import FORMATS
 from ..mova.download.hub import library
-from ..mova.download.needed import ANOTHERS, DTYPE, MISSING, NEEDED, OURS, file_for, state_of
-from ..mova.download.run import RELEASES, download
+from ..mova.download.needed import ANOTHERS, DTYPE, MISSING, NEEDED, OURS, file_for, release_of, state_of
+from ..mova.download.run import PRISM, RELEASES, download
 from .host import model_folders, notice
 from .host.byte_progress import ByteProgress
 
@@ -76,9 +76,10 @@ class MOVAGetModels(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "release",
-                    options=list(RELEASES),
+                    options=[*RELEASES, *PRISM],
                     default=next(iter(RELEASES)),
-                    tooltip="360p is for 640 x 352, 720p for 1280 x 720.",
+                    tooltip="360p is for 640 x 352, 720p for 1280 x 720. Prism: both experts, for 1280 x 720 to 2560 x "
+                    "1440; the other files are MOVA-360p's.",
                 ),
                 io.Combo.Input(
                     "format",
@@ -126,10 +127,12 @@ def get(release: str, dtype: str, found: dict[str, str]) -> None:
     parts = [part for part, state in found.items() if state == MISSING or (state == OURS and part in here)]
     progress, made = ByteProgress(), []
     try:
-        for file in download(release, places, dtype, parts, progress=progress, planned=progress.planned):
-            if not file.kept:
-                made.append(file.path)
-                progress.finish_file()
+        for source in dict.fromkeys(release_of(part, release) for part in parts):
+            own = [part for part in parts if release_of(part, release) == source]
+            for file in download(source, places, dtype, own, progress=progress, planned=progress.planned):
+                if not file.kept:
+                    made.append(file.path)
+                    progress.finish_file()
     except MovaError as error:
         raise MovaError(in_words(str(error))) from error
     finally:

@@ -5,6 +5,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from .host.elementwise import NORMS, check
+from .host.estimate import tell_host
 from .host.experts import connected_experts
 from .host.kernels import OPTIONS, Options
 
@@ -34,7 +35,7 @@ class MOVAModelOptions(io.ComfyNode):
                     "low_memory",
                     default=False,
                     tooltip="A tenth less memory at the peak. Weights that are kept outside the GPU or are quantised "
-                    "are fetched several times for it: the MLP's twice, the attention's values 5 times.",
+                    "are fetched several times for it: the MLP's twice, the attention's values 6 times.",
                 ),
                 io.Combo.Input(
                     "audio_memory",
@@ -68,4 +69,5 @@ def with_options(model: Any, options: Options) -> Any:
     """A clone of the MODEL that works so."""
     model = model.clone()
     model.model_options["transformer_options"][OPTIONS] = options
+    tell_host(model)
     return model

@@ -121,8 +121,11 @@ class MOVATrainingClip(io.ComfyNode):
         if isinstance(folder, str) and (fault := name_fault("folder", folder)):
             return fault
         try:
-            known = (SIZES, FRAMES, DEFAULT.fps)
-            shapes_of(*(k if given is None else given for given, k in zip((sizes, frames, fps), known, strict=True)))
+            shapes_of(
+                SIZES if sizes is None else sizes,
+                FRAMES if frames is None else frames,
+                DEFAULT.fps if fps is None else fps,
+            )
         except MovaError as error:
             return str(error)
         return True
@@ -165,9 +168,9 @@ class MOVATrainingClip(io.ComfyNode):
             for line in made.notices:
                 notice.show(line)
         entries = cache.add(Entry(name, caption, key, texts[0]), texts[1])
-        told = cache.told(key)
-        silent = "" if told["sound"] else ", no sound: the picture alone is trained"
-        size = f"{told['width']} x {told['height']}, {told['frames']} frames{silent}"
+        made_of = cache.told(key)
+        silent = "" if made_of["sound"] else ", no sound: the picture alone is trained"
+        size = f"{made_of['width']} x {made_of['height']}, {made_of['frames']} frames{silent}"
         notice.show_line(f"{name}: {size}; {len(entries)} in output/{CLIPS}/{folder}")
         return io.NodeOutput(folder, ui=ui.PreviewImage(strip(cache.pictures(key)), cls=cls))
 

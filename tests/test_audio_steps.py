@@ -19,7 +19,8 @@ from mova.model import video_memory
 from mova.model.joint import run_layer
 from mova.model.kernels import Kernels
 from mova.model.video_memory import VideoMemory, in_ram, joined, on_disk
-from mova.sampling.audio_steps import between
+from mova.sampling.audio_steps import apart, between, counts, together
+from mova.sampling.euler import euler
 from mova.sampling.guidance import Guidance
 from mova.sampling.guidance_plan import Spans
 from mova.sampling.schedule import sigmas
@@ -169,6 +170,78 @@ def test_a_run_with_audio_steps_is_that_of_the_whole_model_with_held_tokens(chec
     monkeypatch.setattr(velocity.Velocities, "audio", whole)
     wanted = latents(checkpoint, **changes)
     assert all(error(one, other) < 1e-6 for one, other in zip(found, wanted, strict=True))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("guidance", [Guidance(1.0, 1.0, 5.0), Guidance(2.0, 2.0, 5.0), Guidance(0.0, 1.0, 3.0)])
+def test_guidance_of_the_audio_alone_sees_the_video_as_the_picture_s_own_evaluation_had_it(model, guidance):
+    """Where the video needs no second evaluation, that of the audio is the whole model's with its tokens."""
+    given, schedule = joint_inputs(KIND), sigmas(4, 5.0)
+    texts = [model.embed_text(given[name]) for name in ("text", "negative_text")]
+    video, condition, audio = given["video"][:, :16], given["video"][:, 16:], given["audio"]
+    request = Request("a", steps=4, guidance=guidance, audio_steps=3)
+    velocities = velocity.Velocities(model, texts, condition, request, schedule)
+    time, later = torch.tensor([1000.0]), torch.tensor([950.0])
+    found = velocities.joint(video, audio, 1000.0, 1000.0), velocities.audio(audio, 950.0)
+
+    both, known = together(guidance), {}
+    for kind in both:
+        inputs = (given["video"], audio, time, time, texts[0 if kind[0] else 1], 24.0, float(kind[1]), float(kind[1]))
+        known[kind] = seen(model, *inputs)
+    tokens = next(known[kind][1] for kind in both if kind[1])
+    assert len(both) < len(guidance.needed())
+
+    def whole(audio_time):
+        def evaluate(positive, bridge):
+            if (positive, bridge) in both and audio_time is time:
+                return known[positive, bridge][0]
+            mine = known[positive, bridge][1] if (positive, bridge) in both else tokens
+            inputs = (given["video"], audio, time, audio_time, texts[0 if positive else 1], 24.0, 1.0, float(bridge))
+            return torch.zeros_like(video), model(*inputs, run_layer=held(mine))[1]
+
+        return evaluate
+
+    wanted = velocity.guided(whole(time), guidance)
+    alone = velocity.guided(whole(later), apart(guidance))[1]
+    for one, other in zip((*found[0], found[1]), (*wanted, alone), strict=True):
+        assert error(one, other) < 1e-6
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("audio_steps", [1, 3])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"guidance": Guidance(1.0)},
+        {"guidance": Guidance(1.0, 1.0, 5.0)},
+        {"guidance": Guidance(4.0, 2.0, 5.0), "spans": Spans((0.0, 0.5), (0.2, 1.0), (0.4, 1.0))},
+        {"guidance": Guidance(1.0, 1.0, 5.0), "spans": Spans(per_step=(2.0, 1.0))},
+        {"guidance": Guidance(0.0, 0.0, 2.0)},
+    ],
+)
+def test_as_many_evaluations_are_made_as_are_told(model, monkeypatch, changes, audio_steps):
+    made = {"forward": 0, "audio_velocity": 0}
+
+    def counted(name):
+        whole = getattr(JointModel, name)
+
+        def counting(self, *given, **named):
+            made[name] += 1
+            return whole(self, *given, **named)
+
+        return counting
+
+    for name in made:
+        monkeypatch.setattr(JointModel, name, counted(name))
+    given, schedule = joint_inputs(KIND), sigmas(FEW.steps, 5.0)
+    texts = [model.embed_text(given[name]) for name in ("text", "negative_text")]
+    request = dataclasses.replace(FEW, audio_steps=audio_steps, **changes)
+    video, condition = given["video"][:, :16], given["video"][:, 16:]
+    velocities = velocity.Velocities(model, texts, condition, request, schedule)
+    alone = None if audio_steps == 1 else (lambda step: between(schedule, step, audio_steps, 5.0), velocities.audio)
+    for one in euler(velocities.joint, video, given["audio"], schedule, schedule, alone=alone):
+        assert one.isfinite().all()
+    assert tuple(made.values()) == counts(request.plan, request.steps, audio_steps)
 
 
 @pytest.mark.parametrize("count", [0, -1, 65])

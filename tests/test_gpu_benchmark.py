@@ -15,6 +15,7 @@ from gpu import bound, carried, carry, expert, kernels, place, plan, run, table,
 from gpu.parts import step
 from gpu.plan import Part
 from peak_memory import measure
+from slow import slow
 from torch._dynamo.utils import counters
 
 from mova import PRESETS
@@ -59,6 +60,10 @@ EVERYWHERE = {
 }
 
 
+REHEARSAL = slow("the whole script on a processor")
+
+
+@REHEARSAL
 @pytest.mark.parametrize("part", EVERYWHERE)
 def test_each_part_is_measured_in_a_rehearsal(rehearsed, part):
     rows = read(rehearsed)[part]
@@ -66,6 +71,7 @@ def test_each_part_is_measured_in_a_rehearsal(rehearsed, part):
         assert is_measured(rows[name]), rows[name]
 
 
+@REHEARSAL
 def test_each_row_has_figures_or_says_why_not(rehearsed):
     found = read(rehearsed)
     assert list(found) == PARTS
@@ -75,6 +81,7 @@ def test_each_row_has_figures_or_says_why_not(rehearsed):
             assert is_measured(row) or row["not_measured"].strip(), row
 
 
+@REHEARSAL
 def test_a_part_that_fails_says_so_and_leaves_the_others_figures(rehearsed):
     found = read(rehearsed)
     assert [*found[BROKEN]] == ["decode", "encode"]
@@ -82,6 +89,7 @@ def test_a_part_that_fails_says_so_and_leaves_the_others_figures(rehearsed):
     assert any(is_measured(row) for row in found["step"].values())
 
 
+@REHEARSAL
 def test_the_table_holds_all_rows_in_even_columns_and_says_that_it_was_a_rehearsal(rehearsed):
     text = (rehearsed / "gpu.md").read_text()
     assert "REHEARSAL" in text

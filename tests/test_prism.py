@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from mova import MovaError
 from mova.__main__ import main
+from mova.checkpoint import pickled
 from mova.checkpoint.formats import FORMATS
 from mova.checkpoint.prism import EXPERTS, joint_names, open_prism, over
 from mova.checkpoint.release import open_checkpoint
@@ -185,3 +186,60 @@ def test_a_download_of_prism_that_lacks_tensors_says_what_to_do(tiny_checkpoint,
         with pytest.raises(MovaError, match=r"holds no audio_vae|no whole model"):
             list(download("Prism-preview_alpha", tmp_path / "models", parts=["audio_vae"]))
     assert not [path for path in (tmp_path / "models").rglob("*") if path.is_file()]
+
+
+def as_pickle(path, state):
+    """A file as Prism's own training writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"module": state, "step": 7}, path)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp8_e4m3_scaled", "gguf_q8_0"])
+def test_a_file_of_prism_s_training_becomes_what_its_tensors_become_in_safetensors(
+    tiny_checkpoint, prism, tmp_path, dtype, monkeypatch
+):
+    monkeypatch.setattr(pickled, "AT_ONCE", 2**18)  # mapped anew several times
+    trained = as_pickle(tmp_path / "preview_beta/model.pt", prism_state(tiny_checkpoint))
+    found, wanted = (list(convert(file, tmp_path / name, dtype)) for file, name in ((trained, "pt"), (prism, "st")))
+    assert [file.path.name for file in found] == [file.path.name for file in wanted]
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert contents(ours.path) == contents(theirs.path)
+    assert [file.kept for file in convert(trained, tmp_path / "pt", dtype)] == [True, True]
+    assert next(iter(describe(trained))).startswith("Prism, both experts in one file, 2 layers with sound")
+
+
+def test_a_file_of_training_goes_over_its_base(tiny_checkpoint, tmp_path):
+    changed = {name: tensor + 1 for name, tensor in prism_state(tiny_checkpoint).items() if "self_attn.q.w" in name}
+    trained = as_pickle(tmp_path / "trained.pt", changed)
+    same = write_prism(tiny_checkpoint, tmp_path / "same", lambda name: name in changed, changed)
+    with pytest.raises(MovaError, match=r"which are no whole model; name the folder of MOVA-360p.* --base"):
+        list(convert(trained, tmp_path / "out"))
+    release = open_checkpoint(tiny_checkpoint)
+    found, wanted = (latents(over(open_prism(file), release)) for file in (trained, same))
+    assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+class Harm:
+    """Unpickled, it leaves a mark."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return open, (str(self.mark), "w")
+
+
+def test_a_file_with_more_than_tensors_in_it_is_refused_and_none_of_its_code_runs(tiny_checkpoint, tmp_path):
+    mark = tmp_path / "mark"
+    state = {**prism_state(tiny_checkpoint), "more": Harm(mark)}
+    for path in (as_pickle(tmp_path / "preview.pt", state), tmp_path / "damaged.pt"):
+        if not path.exists():
+            path.write_bytes((tmp_path / "preview.pt").read_bytes()[:5000])
+        for use in (lambda path=path: list(convert(path, tmp_path / "out")), lambda path=path: open_prism(path)):
+            with pytest.raises(MovaError, match=r"pickle") as told:
+                use()
+            assert "\n" not in str(told.value)
+    assert not mark.exists()
+    torch.load(tmp_path / "preview.pt", weights_only=False)
+    assert mark.exists(), "the file must be one that does harm"

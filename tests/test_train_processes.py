@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from slow import slow
 from test_train_command import check_same_run, stop_in_step
 from train_runs import TRAIN
 
@@ -160,7 +161,7 @@ def test_without_bitsandbytes_its_optimizer_is_refused_before_anything_loads(pla
     assert "needs bitsandbytes" in told and "--optimizer adamw." in told and "video_dit:" not in told
 
 
-@pytest.mark.skipif(not os.environ.get("MOVA_SLOW_TESTS"), reason="what forks above do, slower: set MOVA_SLOW_TESTS=1")
+@slow("what the forks above do, from the start")
 def test_the_same_command_trains_under_accelerate_launch(place, alone):
     out = place / "launched.safetensors"
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]

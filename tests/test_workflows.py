@@ -12,7 +12,7 @@ from authoring.card import CARDS
 from authoring.pages import WORKFLOWS
 from authoring.steps import HUB
 from authoring.times import CARDS as GRAPHICS_CARDS
-from authoring.times import DRAFT, PLANS, minutes
+from authoring.times import DRAFT, FAST, PLANS, minutes
 from authoring.to_api import NOTES, to_api, unfolded
 from authoring.zh import ENGLISH
 
@@ -21,8 +21,9 @@ NODE_ID = re.compile(r'node_id="(\w+)"')
 MINE = {name for file in (ROOT / "nodes").glob("*.py") for name in NODE_ID.findall(file.read_text(encoding="utf-8"))}
 CORE = """
     CLIPLoader CLIPTextEncode ConditioningZeroOut DisableNoise EmptySD3LatentImage KSampler KSamplerSelect LoadAudio
-    LoadImage LoadVideo LoraModelLoader ModelSamplingAuraFlow PrimitiveFloat PrimitiveStringMultiline
-    RandomNoise SamplerCustomAdvanced SaveVideo SplitSigmas UNETLoader VAEDecode VAEDecodeTiled VAEEncode VAELoader
+    LatentUpscaleBy LoadImage LoadVideo LoraModelLoader LossGraphNode ModelSamplingAuraFlow PrimitiveFloat
+    PrimitiveStringMultiline RandomNoise SamplerCustomAdvanced SaveVideo SplitSigmas UNETLoader VAEDecode VAEDecodeTiled
+    VAEEncode VAELoader
 """
 # Values that only the canvas has: upload buttons and players by node, the seed's control by widget.
 ONLY_ON_CANVAS = {"LoadImage": 1, "LoadVideo": 1, "LoadAudio": 2, "seed": 1, "noise_seed": 1}
@@ -169,14 +170,16 @@ def test_chinese_pages_are_the_english_ones_but_for_words(name):
 
 def test_what_can_be_downloaded_says_so_to_the_missing_model_dialog(canvas):
     folders = {"CLIPLoader": "text_encoders", "VAELoader": "vae", "UNETLoader": "diffusion_models"}
+    loras = [n for n in unfolded(canvas)[0].values() if n["type"] == "MOVALoraLoader" and "models" in n["properties"]]
     all_of_them = [node for node in unfolded(canvas)[0].values() if node["type"] in folders]
     loaders = [node for node in all_of_them if not node["mode"]]
     paints = any(node["type"] == "UNETLoader" for node in loaders)
     assert len(loaders) == (5 if paints else 2)
     assert not any("models" in node["properties"] for node in all_of_them if node["mode"])  # nobody needs to have it
-    for node in loaders:
+    for node in loaders + loras:
         (model,) = node["properties"]["models"]
-        assert model["name"] == node["widgets_values"][0] and model["directory"] == folders[node["type"]]
+        assert model["name"] == node["widgets_values"][0]
+        assert model["directory"] == folders.get(node["type"], "loras")
         assert model["url"].startswith(f"{HUB}/Comfy-Org/") and model["url"].endswith("/" + model["name"])
 
 
@@ -191,7 +194,7 @@ def test_the_pages_open_with_a_draft(canvas):
     )
     assert values("MOVASize") or values("MOVAFitVideo") or values("MOVAConditioning")[0][2] == 97
     for _, _, *sampling in values("MOVAJointSampler"):
-        assert sampling[:5] == [20, 3.0, 5.0, 5.0, 0.9]
+        assert sampling[:5] == [20, 3.0, 5.0, 5.0, 0.9] or sampling[:2] == [FAST.steps, FAST.cfg]
     assert all(value == [20, 5.0, 1.0] for value in values("MOVAScheduler"))
     assert values("MOVAJointSampler") or values("MOVAScheduler")
 

@@ -18,7 +18,7 @@ from ..shorten import short
 from .header import FLOATS, broken
 from .release import EXPERT_FOLDERS, EXPERTS, JOINT, Checkpoint, check_dtypes, open_checkpoint
 from .run_config import ScheduleConfig
-from .weights import STEMS, Weights, check_tensors, open_weights
+from .weights import PICKLES, STEMS, Weights, check_tensors, open_pickle, open_weights
 
 TOGETHER = (*EXPERT_FOLDERS, *JOINT)
 LAYER = re.compile(r"fusion_blocks\.(\d{1,4})\.([a-z0-9_]+)\.(.+)")
@@ -81,14 +81,24 @@ def find_prism(path: Path) -> Path | None:
     """The file, if a path is one in Prism's layout, or a folder with one. Raises MovaError if it is damaged."""
     if path.is_dir():
         path = next((file for stem in STEMS if (file := path / f"{stem}.safetensors").is_file()), path)
-    if not path.is_file() or path.suffix != ".safetensors":
+    if not path.is_file() or path.suffix.lower() not in (".safetensors", *PICKLES):
         return None
-    return path if is_prism(open_weights(path).tensors) else None
+    try:
+        return path if is_prism(opened(path).tensors) else None
+    except MovaError:
+        if path.suffix == ".safetensors":
+            raise
+        return None  # another's pickle, which is not ours to read
+
+
+def opened(path: Path) -> Weights:
+    """Of a safetensors file, of one in a folder, or of PyTorch's, as Prism's own training writes them (.pt)."""
+    return open_pickle(path) if path.is_file() and path.suffix.lower() in PICKLES else open_weights(path)
 
 
 def open_prism(path: Path) -> Prism:
     """Read the header of a file, or of the one in a folder. Raises MovaError if it is damaged, or no such file."""
-    weights = open_weights(path)
+    weights = opened(path)
     return prism_of(weights, weights.paths()[0] if weights.files else path)
 
 
@@ -116,6 +126,7 @@ def part_of(weights: Weights, names: Mapping[str, str], part: str) -> Weights:
         {name: weights.files[old] for name, old in stored.items()},
         weights.metadata,
         stored,
+        weights.readers,
     )
 
 
@@ -151,6 +162,7 @@ def laid_over(above: Weights, under: Weights) -> Weights:
         {**under.files, **above.files},
         above.metadata,
         {**under.stored, **above.stored},
+        {**under.readers, **above.readers},
     )
 
 

@@ -12,11 +12,12 @@ from ..errors import MovaError, first_line, memory_is_full
 from ..lora.plan import plan
 from ..model import text, video_vae
 from ..model.audio_vae import AudioVAE, plain_weights
-from ..sampling.conditioning import audio_samples, image_condition
+from ..sampling.conditioning import SPATIAL_STRIDE, TEMPORAL_STRIDE, audio_samples, image_condition
 from .denoise import check_made, denoise, latents_of
 from .request import Request
 from .rescue import Keep, Run, no_keeping
 from .runtime import Runtime, begin, layers_for
+from .tiles import DECODING, ENCODING, by_what_is_free, bytes_needed
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,11 @@ def encode_images(checkpoint: Checkpoint, request: Request, runtime: Runtime) ->
     """The 20 condition channels [1, 20, T, H / 8, W / 8]."""
     begin(runtime, "video VAE, encoding")
     vae = load_video_vae(checkpoint, runtime)
+    size = request.width, request.height, request.frames
+    needed = bytes_needed(vae, ENCODING, *size)
     condition = image_condition(
-        lambda clip: video_vae.encode(vae, clip),
-        request.width,
-        request.height,
-        request.frames,
+        lambda clip: by_what_is_free(vae, runtime, needed, lambda: video_vae.encode(vae, clip)),
+        *size,
         request.image,
         request.end_image,
         request.text_only_frame,
@@ -110,7 +111,11 @@ def decode_video(checkpoint: Checkpoint, runtime: Runtime, latent: Tensor) -> Te
     """Latents [1, 16, T, h, w] -> frames [F, H, W, 3] uint8."""
     begin(runtime, "video VAE, decoding")
     check_finite(checkpoint.weights["video_vae"])  # few, and NaN would not be seen any more in frames of bytes
-    return video_vae.decode(load_video_vae(checkpoint, runtime), latent)
+    vae = load_video_vae(checkpoint, runtime)
+    _, _, frames, height, width = latent.shape
+    whole = width * SPATIAL_STRIDE, height * SPATIAL_STRIDE, (frames - 1) * TEMPORAL_STRIDE + 1
+    needed = bytes_needed(vae, DECODING, *whole)
+    return by_what_is_free(vae, runtime, needed, lambda: video_vae.decode(vae, latent))
 
 
 def load_audio_vae(checkpoint: Checkpoint, device: torch.device) -> AudioVAE:

@@ -100,7 +100,7 @@ def settings_of(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> d
     }
     kept |= {"guidance": guidance.text, "bridge_guidance": guidance.bridge, "audio_guidance": guidance.audio}
     kept |= {"checkpoint": checkpoint.name, "dtype": str(runtime.dtype).removeprefix("torch.")}
-    kept |= {"device": runtime.device.type, "attention": runtime.attention, "tiled_vae": runtime.tiled_vae}
+    kept |= {"device": runtime.device.type, "attention": runtime.attention, "tiled_vae": bool(runtime.tiled_vae)}
     kept |= {"elementwise": runtime.elementwise, "low_memory": runtime.low_memory}
     return kept | {"mova": __version__, "torch": str(torch.__version__)}
 

@@ -24,7 +24,7 @@ class Runtime:
     attention: str = "auto"
     elementwise: str = "torch"
     low_memory: bool = False
-    tiled_vae: bool = False
+    tiled_vae: bool | None = None  # None: by what memory is free
     part: Callable[[str], None] = lambda name: None  # called as each part begins
     step: Callable[[int, int], None] = lambda done, of: None  # called after each step
     notice: Callable[[str], None] = lambda text: None  # called with what the user should know
@@ -50,11 +50,16 @@ def begin(runtime: Runtime, name: str) -> None:
     Each part lives in a function of its own, so that the one before has been dropped by now. What is still held of it
     by reference cycles or by the device's allocator is given back here.
     """
+    release_memory(runtime.device)
+    runtime.part(name)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what reference cycles and the device's allocator hold and nobody needs."""
     gc.collect()
-    backend: Any = getattr(torch, runtime.device.type, None)  # cuda, mps, xpu
+    backend: Any = getattr(torch, device.type, None)  # cuda, mps, xpu
     if hasattr(backend, "empty_cache"):
         backend.empty_cache()
-    runtime.part(name)
 
 
 def device_and_dtype(device: str, dtype: str) -> tuple[torch.device, torch.dtype]:

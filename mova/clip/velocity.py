@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..model.joint import JointModel, Text
 from ..model.video_memory import Shelf, VideoMemory, byte_count
+from ..sampling.audio_steps import apart, together
 from ..sampling.guidance import Guidance, guided
 from ..sampling.guidance_plan import step_of
 from ..sampling.schedule import TIMESTEPS
@@ -33,39 +34,49 @@ class Velocities:
         x = torch.cat([video, self.condition], dim=1)
         timesteps = [torch.tensor([time], device=video.device) for time in (video_time, audio_time)]
         self.kept.clear()
+        needed = self.guidance.needed()
+        both = needed if request.audio_steps == 1 else together(self.guidance)
 
         def evaluate(positive: bool, bridge: bool) -> tuple[Tensor, Tensor]:
+            if (positive, bridge) not in both:
+                return torch.zeros_like(video), self.alone(audio, timesteps[1], positive, bridge)
             scale = float(bridge)
             prompt = self.texts[0] if positive else self.texts[1]
-            memory = self.memory(positive, x) if bridge and request.audio_steps > 1 else None
+            memory = self.memory(positive, x, len(both)) if bridge and request.audio_steps > 1 else None
             made = self.model(x, audio, *timesteps, prompt, request.fps, scale, scale, memory=memory)
             self.kept[positive, bridge] = memory or VideoMemory()
             return made
 
-        return guided(evaluate, self.guidance)
+        found = {kind: evaluate(*kind) for kind in sorted(needed, key=lambda kind: kind not in both)}
+        return guided(lambda *kind: found[kind], self.guidance)
 
     def audio(self, audio: Tensor, time: float) -> Tensor:
         """Of the audio alone, against what the last evaluation of both has kept of the video."""
         timestep = torch.tensor([time], device=audio.device)
-        rotations = self.model.rotations(self.grid(), audio.shape[-1], self.request.fps, audio.device)
 
         def evaluate(positive: bool, bridge: bool) -> tuple[Tensor, Tensor]:
-            text, memory = self.texts[0 if positive else 1], self.kept[positive, bridge]
-            velocity = self.model.audio_velocity(audio, timestep, text.audio, memory, rotations)
+            velocity = self.alone(audio, timestep, positive, bridge)
             return velocity, velocity
 
-        return guided(evaluate, Guidance(self.guidance.audio, self.guidance.bridge))[1]
+        return guided(evaluate, apart(self.guidance))[1]
+
+    def alone(self, audio: Tensor, timestep: Tensor, positive: bool, bridge: bool) -> Tensor:
+        """One evaluation of it, which sees the video as the same of both did, else as another did."""
+        rotations = self.model.rotations(self.grid(), audio.shape[-1], self.request.fps, audio.device)
+        memory = self.kept.get((positive, bridge)) or next(kept for kept in self.kept.values() if kept.layers)
+        text = self.texts[0 if positive else 1]
+        return self.model.audio_velocity(audio, timestep, text.audio, memory, rotations, float(bridge))
 
     def grid(self) -> tuple[int, ...]:
         """Of the video's tokens."""
         return tuple(n // p for n, p in zip(self.condition.shape[2:], self.model.sizes.patch_size, strict=True))
 
-    def memory(self, positive: bool, x: Tensor) -> VideoMemory:
+    def memory(self, positive: bool, x: Tensor, evaluations: int) -> VideoMemory:
         fp8, name = self.request.audio_memory == "fp8", "positive" if positive else "negative"
         bridge = self.model.dual_tower_bridge.config
         tokens, item = torch.Size(self.grid()).numel(), 1 if fp8 else self.texts[0].audio.element_size()
         size = byte_count(tokens, bridge.audio_hidden_dim, len(bridge.layers), item)
-        return VideoMemory(self.shelf.place(x.device, size * len(self.guidance.needed())), fp8, name)
+        return VideoMemory(self.shelf.place(x.device, size * evaluations), fp8, name)
 
     def close(self) -> None:
         """Drop what is kept, on the disk too."""

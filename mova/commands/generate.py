@@ -60,7 +60,8 @@ def add_to(commands: Any) -> None:
     add("--elementwise", choices=("torch", "triton"), default="torch", help="triton: norm and rotation in one pass")
     add("--low-memory", action="store_true", help="a tenth less at the peak; some weights are read several times")
     add("--resume", action="store_true", help="go on with a run that was stopped: what is kept of it lies beside --out")
-    add("--tiled-vae", action="store_true", help="encode and decode the video in tiles: less memory, slower")
+    tiles = "encode and decode the video in tiles: less memory, slower; by what is free if neither is given"
+    add("--tiled-vae", action=argparse.BooleanOptionalAction, help=tiles)
     add_writer_options(generate.add_argument_group("a language model that makes more of the prompt first").add_argument)
 
 

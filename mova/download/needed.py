@@ -8,6 +8,7 @@ from ..checkpoint.release import EXPERTS
 from ..convert.parts import place_of, with_ending
 from ..errors import MovaError
 from . import singles
+from .run import PRISM, PRISM_BASE
 from .singles import SINGLES
 
 DTYPE = "fp8_e4m3_scaled"  # of the files that the workflows name
@@ -15,12 +16,17 @@ NEEDED = (*EXPERTS, "audio_vae", *SINGLES)  # their parts
 MISSING, OURS, ANOTHERS = "missing", "ours", "another's"
 
 
+def release_of(part: str, release: str) -> str:
+    """Which release's download brings one of NEEDED: Prism has but the experts, the rest is its base's."""
+    return PRISM_BASE if release in PRISM and part not in EXPERTS else release
+
+
 def file_for(part: str, release: str, dtype: str) -> Path:
     """The file of one of NEEDED, under ComfyUI's models: "vae/MOVA-360p_audio_vae.safetensors"."""
     if part in SINGLES:
         return SINGLES[part].path
     stored = dtype if part in EXPERTS else None
-    name, folder = place_of(part, release, stored)
+    name, folder = place_of(part, release_of(part, release), stored)
     return Path(folder, with_ending(name, stored))
 
 
@@ -34,7 +40,7 @@ def state_of(path: Path, part: str, release: str, dtype: str) -> str:
         _, said = read_gguf_header(path) if path.suffix == ".gguf" and path.is_file() else read_header(path)
     except MovaError:
         return MISSING
-    wanted = {"source": release, "part": part, "dtype": dtype if part in EXPERTS else "as stored"}
+    wanted = {"source": release_of(part, release), "part": part, "dtype": dtype if part in EXPERTS else "as stored"}
     return OURS if wanted.items() <= said.items() else ANOTHERS
 
 

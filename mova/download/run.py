@@ -29,6 +29,7 @@ from .state import PIN, errors_of, locked, pinned_commit
 RELEASES = {name: f"OpenMOSS-Team/{name}" for name in ("MOVA-360p", "MOVA-720p")}
 # Prism's, by the folder of the repository that each lies in.
 PRISM_REPOSITORY = "FrancisRing/Prism"
+PRISM_BASE = "MOVA-360p"  # whose other parts it uses
 PRISM = {f"Prism-{folder}": folder for folder in ("preview_alpha", "preview_beta")}
 ALL_PARTS = (*PARTS, *SINGLES)
 

@@ -12,10 +12,12 @@ from ..model.joint import JointModel
 from ..model.presets import PRESETS
 from ..model.shapes import expected_shapes
 from ..shorten import first_names, short
-from .names import BIAS, DIFF, DORA, DOWN, LOHA, READ, UNNAMED, UP
+from .names import BIAS, DIFF, DORA, DOWN, LOHA, READ, UNNAMED, UP, split_name
 from .reading import Lora, LoraFile
 
 Shapes = Mapping[str, tuple[int, ...]]
+# Layers, and parts of them, by which Wan 2.1's image-to-video model sees a picture through CLIP.
+PICTURE_TOKENS = ("img_emb", "k_img", "v_img", "norm_k_img")
 
 
 class LeftOut(NamedTuple):
@@ -61,8 +63,15 @@ def left_out(file: LoraFile, absent: Sequence[str], misfits: Sequence[str]) -> l
     lines = []
     if misfits:
         lines.append(f"{len(misfits)} layers are left out, as they do not fit MOVA: {first_names(misfits, str)}")
-    if absent:
-        lines.append(f"{len(absent)} layers are left out, as MOVA has none such: {first_names(absent)}")
+    of_wan_2_1 = [key for key in absent if set(PICTURE_TOKENS) & set(split_name(key)[1].split("."))]
+    others = [key for key in absent if key not in set(of_wan_2_1)]
+    if of_wan_2_1:
+        lines.append(
+            f"{len(of_wan_2_1)} layers are left out, as they are for the picture tokens of Wan 2.1 "
+            f"({', '.join(PICTURE_TOKENS)}), which Wan 2.2 and MOVA do not have: {first_names(of_wan_2_1)}"
+        )
+    if others:
+        lines.append(f"{len(others)} layers are left out, as MOVA has none such: {first_names(others)}")
     if file.unknown:
         lines.append(f"{len(file.unknown)} keys of unknown spelling are left out: {first_names(file.unknown)}")
     lines += [

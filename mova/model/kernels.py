@@ -33,7 +33,7 @@ class Kernels:
     piece: Piece = at_once
 
 
-LOW_MEMORY = Kernels(value_blocks=5, mlp_blocks=2)
+LOW_MEMORY = Kernels(value_blocks=6, mlp_blocks=2)
 
 
 def choose_norms(name: str, device: torch.device) -> NormAndRotate:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ..errors import MovaError
 from ..shorten import short
+from .guidance import Guidance, Kind
+from .guidance_plan import GuidancePlan
 from .schedule import shifted
 
 MOST = 64  # audio steps in a video step
@@ -33,3 +35,28 @@ def between(sigmas: Tensor, step: int, count: int, shift: float) -> Tensor:
     base = shifted(ends.double(), 1 / shift)
     inner = torch.linspace(float(base[0]), float(base[1]), count + 1, dtype=torch.float64)[1:-1]
     return torch.cat([ends[:1], shifted(inner, shift).to(sigmas), ends[1:]])
+
+
+def together(guidance: Guidance) -> list[Kind]:
+    """The evaluations of a step that are of both modalities: those that the video needs.
+
+    What the audio needs beside them (its own guidance, where the video has none) it evaluates alone, against what one
+    of these has kept of the video. With the bridge on in none of them there would be nothing: then it is all.
+    """
+    needed = Guidance(guidance.text, guidance.bridge).needed()
+    return needed if any(bridge for _, bridge in needed) else guidance.needed()
+
+
+def apart(guidance: Guidance) -> Guidance:
+    """That of the audio's own steps."""
+    return Guidance(guidance.audio, guidance.bridge)
+
+
+def counts(plan: GuidancePlan, steps: int, audio_steps: int, first: int = 0) -> tuple[int, int]:
+    """How many evaluations a run of Euler's makes from a step on: of both modalities, and of the audio alone."""
+    if audio_steps == 1:
+        return plan.evaluations(steps, first), 0
+    each = [plan.at(step, steps) for step in range(first, steps)]
+    both = [len(together(guidance)) for guidance in each]
+    alone = [len(g.needed()) - n + (audio_steps - 1) * len(apart(g).needed()) for g, n in zip(each, both, strict=True)]
+    return sum(both), sum(alone)

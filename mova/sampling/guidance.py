@@ -10,8 +10,8 @@ from ..errors import MovaError
 
 Velocities = tuple[Tensor, Tensor]  # of video and audio
 
-# (text is the positive prompt, bridge is on) -> velocities
-Evaluate = Callable[[bool, bool], Velocities]
+Kind = tuple[bool, bool]  # of an evaluation: text is the positive prompt, bridge is on
+Evaluate = Callable[[bool, bool], Velocities]  # of a kind
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Guidance:
     def audio(self) -> float:
         return self.text if self.audio_text is None else self.audio_text
 
-    def needed(self) -> list[tuple[bool, bool]]:
+    def needed(self) -> list[Kind]:
         """The (text, bridge) evaluations that have weight in either modality."""
         scales = (self.text, self.audio)
         weights = {

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..checkpoint.header import DTYPE_BITS, TensorInfo
 from ..checkpoint.hub_record import record_of
-from ..checkpoint.prism import is_prism
+from ..checkpoint.prism import find_prism, is_prism, opened
 from ..checkpoint.quantised_layers import BESIDE, METADATA, quantised_layers
 from ..checkpoint.release import EXPERT_FOLDERS, FOLDERS, JOINT, open_checkpoint
 from ..checkpoint.weights import PICKLES, open_weights
@@ -54,8 +54,8 @@ def describe(path: Path) -> Iterator[str]:
         return describe_weights(path)
     if suffix == ".gguf":
         return describe_gguf(path)
-    if path.exists() and suffix in PICKLES:  # LoRAs are the only pickles that MOVA takes
-        return describe_lora(path)
+    if path.exists() and suffix in PICKLES:  # LoRAs and Prism's are the only pickles that MOVA takes
+        return describe_weights(path) if find_prism(path) else describe_lora(path)
     if suffix == ".mp4":
         return describe_clip(path)
     if not path.exists():
@@ -88,7 +88,7 @@ def describe_weights(path: Path) -> Iterator[str]:
     from ..lora.describe import describe_lora
     from ..lora.reading import is_lora
 
-    weights = open_weights(path)
+    weights = opened(path)
     if is_lora(weights.tensors):
         yield from describe_lora(path)
         yield totals(weights.tensors)

@@ -47,7 +47,7 @@ def loader(config: MovaConfig, read: Callable[[str], Tensors]) -> Load:
     """What loads the experts that settings name. read: as load_experts has it."""
 
     def load(
-        settings: Settings, device: torch.device, part: Callable[[str], None], shards: "Shards | None"
+        settings: Settings, device: torch.device, part: Callable[[str], None], shards: "Shards | None" = None
     ) -> dict[str, JointModel]:
         dtype = PLAIN[settings.dtype].dtype
         return load_experts(config, read, settings.trained, settings.base, dtype, device, part, shards)

@@ -72,9 +72,9 @@ def fill(
 
 
 def pin(model: JointModel) -> None:
-    """Have the GPU fetch matrices by itself. Those that are mapped from a file (bf16) are left: they need no RAM."""
+    """Have the GPU fetch encoded matrices by itself. Those that are mapped from a file are left: they need no RAM."""
     for module in model.modules():
-        if isinstance(module, Frozen):
+        if isinstance(module, Frozen) and "_scale" in module.stored:
             with contextlib.suppress(RuntimeError):  # the system gives no more such memory: the copies are slower
                 module.stored = {
                     name: part if part.is_pinned() else part.pin_memory() for name, part in module.stored.items()

@@ -107,11 +107,12 @@ def plan_run(
     report: Report = QUIET,
     processes: Processes = ALONE,
 ) -> Run:
-    """A run of which nothing is loaded yet. Raises MovaError for clips of another model."""
+    """A run of which nothing is loaded yet. Raises MovaError for clips of another model, or a missing optimizer."""
     optimizer_class(settings.optimizer)
     entries, nothing, _ = cache.index()
     check_items(base, cache, entries)
-    said, share = identity(base, entries, settings, processes), boundary_share(base.boundary)
+    said = identity(base, entries, settings, processes)
+    share = boundary_share(base.boundary)
     return Run(settings, base, device, cache, entries, nothing, share, out, said, report, processes)
 
 

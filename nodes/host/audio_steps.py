@@ -57,7 +57,9 @@ class Memories:
             self.found[uuid] = memory.rows(slice(i * rows, i * rows + rows))
 
     def of(self, uuids: Sequence[Any]) -> VideoMemory:
-        return joined([self.found[uuid] for uuid in uuids])
+        """Of one that was not evaluated with the video: what another has kept."""
+        other = next((memory for memory in self.found.values() if memory.layers), None)
+        return joined([self.found.get(uuid) or other or VideoMemory() for uuid in uuids])
 
 
 def with_audio_steps(sampler: Any, count: int, shift: float, latent: Any, fp8: bool, euler: Any) -> Any:

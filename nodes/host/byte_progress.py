@@ -21,8 +21,11 @@ class ByteProgress:
         self.told = 0.0
 
     def planned(self, files: int, size: int) -> None:
-        self.totals = Totals(files, size, started=time.monotonic())
-        self.bar = comfy.utils.ProgressBar(max(1, size))
+        """Of each download, if there are several in turn."""
+        self.totals.files += files
+        self.totals.size += size
+        self.totals.started = self.totals.started or time.monotonic()
+        self.bar = comfy.utils.ProgressBar(max(1, self.totals.size))
 
     def __call__(self, name: str, done: int, total: int) -> None:
         """Raises what the host raises when its stop button was pressed."""

@@ -14,7 +14,7 @@ from ...mova import JointModel, MovaConfig, MovaError
 from ...mova.checkpoint.quantised_layers import MARK, marked_format
 from ...mova.model.config import RELEASED
 from ...mova.model.shapes import expected_shapes
-from . import accessory, load_vae, nested
+from . import accessory, load_prism, load_vae, nested
 from .base import MOVA
 from .latent_format import MovaLatents
 
@@ -116,6 +116,7 @@ def register() -> Path | None:
         nested.adopt()
         accessory.protect(MOVA)
         load_vae.tell_of_the_audio_vae()
+        load_prism.tell_of_prism()
     if there in (None, MovaFamily):
         return None
     return next(folder for folder in Path(inspect.getfile(there)).parents if (folder / "mova").is_dir())

@@ -10,9 +10,11 @@ import node_helpers
 import torch
 from torch import Tensor
 
-from ...mova.sampling.guidance import Guidance, guided
+from ...mova.sampling.audio_steps import apart, together
+from ...mova.sampling.guidance import Guidance, Kind, guided
 from ...mova.sampling.guidance_plan import GuidancePlan, Spans, step_of
 from . import notice
+from .audio_steps import KEY, Memories
 from .checks import check_given_noise, check_run, unbound
 from .nested import AudioVideoLatent
 from .settings import Settings
@@ -127,15 +129,25 @@ class MovaGuider(comfy.samplers.CFGGuider):
         if is_ordinary(guidance):
             self.set_cfg(guidance.text)
             return super().predict_noise(x, timestep, options, seed)
+        memories: Memories | None = options.get("transformer_options", {}).get(KEY)
+        if memories is not None and not memories.recording:
+            guidance = apart(guidance)
         kinds = guidance.needed()
-        conds = [self.conds[CONDITIONINGS[kind]] for kind in kinds]
-        outputs = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, options)
-        parts = {
-            kind: tuple(comfy.utils.unpack_latents(output, self.latent_shapes))
-            for kind, output in zip(kinds, outputs, strict=True)
-        }
+        both = kinds if memories is None or not memories.recording else together(guidance)
+        found = self.evaluated([kind for kind in kinds if kind in both], x, timestep, options)
+        if memories is not None and len(found) < len(kinds):
+            memories.recording = False
+            found |= self.evaluated([kind for kind in kinds if kind not in both], x, timestep, options)
+        outputs = [found[kind] for kind in kinds]
+        parts = {kind: tuple(comfy.utils.unpack_latents(found[kind], self.latent_shapes)) for kind in kinds}
         mixed = comfy.utils.pack_latents(guided(lambda text, bridge: parts[text, bridge], guidance))[0].to(x)
         return self.after_guidance(mixed, outputs[-2:], x, timestep, options)
+
+    def evaluated(self, kinds: list[Kind], x: Tensor, timestep: Tensor, options: dict[str, Any]) -> dict[Kind, Tensor]:
+        """Denoised latents [B, 1, N] by kind of evaluation."""
+        conds = [self.conds[CONDITIONINGS[kind]] for kind in kinds]
+        outputs = comfy.samplers.calc_cond_batch(self.inner_model, conds, x, timestep, options)
+        return dict(zip(kinds, outputs, strict=True))
 
     def after_guidance(
         self, mixed: Tensor, outputs: list[Tensor], x: Tensor, timestep: Tensor, options: dict[str, Any]

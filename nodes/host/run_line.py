@@ -10,9 +10,11 @@ from typing import Any
 import comfy.model_management
 from torch import Tensor
 
+from ...mova.sampling.audio_steps import counts
 from ...mova.sampling.guidance_plan import GuidancePlan
 from . import notice
 from .audio_steps import sample_euler
+from .estimate import as_needed
 from .step_by_step import EULER
 
 GIB = 1 << 30
@@ -21,7 +23,7 @@ GIB = 1 << 30
 def memory_line(model: Any, parts: Sequence[Tensor]) -> str:
     """What the host will keep free for a clip of these latents, and what is free now."""
     packed = [len(parts[0]), 1, sum(math.prod(part.shape[1:]) for part in parts)]
-    wanted = model.model.memory_required(packed)
+    wanted = model.model.memory_required(as_needed(model, packed))
     free = comfy.model_management.get_free_memory(model.load_device)
     return f"{wanted / GIB:.1f} GiB for the clip, {free / GIB:.1f} GiB free"
 
@@ -39,10 +41,10 @@ class RunLine:
     def __init__(
         self, steps: int, plan: GuidancePlan, sampler: Any, memory: str, done: int = 0, audio_steps: int = 1
     ) -> None:
-        count = plan.evaluations(steps, done)
+        count, alone = counts(plan, steps, audio_steps, done)
         least = "" if getattr(sampler, "sampler_function", None) in (EULER, sample_euler) else "at least "
         self.steps = steps
-        more = f", {count * (audio_steps - 1)} of the audio alone" if audio_steps > 1 else ""
+        more = f", {alone} of the audio alone" if alone else ""
         self.size = f"{least}{count} evaluation{'s' * (count != 1)}{more}; {memory}"
         self.begun = self.last = time.monotonic()
         self.took: list[float] = []

@@ -83,12 +83,12 @@ def digest_of(model: Any, joint: bool) -> str:
 def stored(name: str, weight: Any) -> Tensor | Stored:
     """A weight as plain numbers, where it lies; a matrix in scaled fp8 as it is, other formats decoded."""
     if not isinstance(weight, QuantizedTensor):
-        return weight.detach().as_subclass(Tensor)  # type: ignore[no-any-return]
+        return weight.detach().as_subclass(Tensor)
     if weight._layout_cls == FP8 and MATRICES.fullmatch(name.removesuffix(".weight")):
         scale = weight._params.scale
         if scale.numel() == 1:
             return {"": weight._qdata, "_scale": scale.float().reshape(())}
-    return weight.dequantize()  # type: ignore[no-any-return]
+    return weight.dequantize()
 
 
 class Shown:

@@ -50,10 +50,12 @@ MAKE_SMALL = """({nodes, writer, inputs}) => {
       if (node.subgraph) small(node.subgraph)
       const writes = node.type === 'CLIPLoader' && node.widgets.find(w => w.name === 'type').value !== 'wan'
       const other = writes ? writer : nodes[node.type]
+      const second = node.type === 'MOVAConditioning' && node.widgets.find(w => w.name === 'width').value === 1280
       for (const [name, value] of Object.entries(inputs[node.type] ?? {})) {
         const slot = node.inputs.find(i => i.widget?.name === name)
         const widget = node.widgets.find(w => w.name === name)
-        if (slot?.link == null && widget.value !== 0) widget.value = value  // 0: a video's own size
+        if (slot?.link != null || widget.value === 0) continue  // 0: a video's own size
+        widget.value = second && ['width', 'height'].includes(name) ? 2 * value : value
       }
       if (other) replaced(graph, node, other)
     }

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+from warm import Forked
 
 HERE = Path(__file__).parent
 BINARY_TEXT = 3  # what a binary message holds; the others are pictures
@@ -115,7 +116,7 @@ class Server:
         self.command += ["--base-directory", str(base), "--disable-auto-launch", "--disable-api-nodes"]
         self.command += ["--database-url", "sqlite:///:memory:", "--preview-method", "latent2rgb", *arguments]
         self.log = base / "server.log"
-        self.process: subprocess.Popen | None = None
+        self.process: subprocess.Popen | Forked | None = None
 
     def add_pack(self, name: str, folder: Path) -> None:
         place = self.base / "custom_nodes" / name
@@ -124,15 +125,19 @@ class Server:
         except OSError:  # on Windows, only developers and administrators may make links
             shutil.copytree(folder, place, ignore=shutil.ignore_patterns(".*", "__pycache__", "demo"))
 
-    def start(self) -> "Server":
+    def start(self, warm: bool = True) -> "Server":
+        """warm: as a fork of a process that has imported the libraries; else as users start it."""
         # The pack's tests must not see the test run's own import paths.
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         environment.setdefault("MOVA_NO_DOWNLOADS", "1")  # no test is to bring 62 GB by chance
         environment.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads are only in each other's way
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                self.command, stdout=log, stderr=log, cwd=self.base, env=environment, start_new_session=True
-            )
+        if warm and hasattr(os, "fork"):
+            self.process = Forked(self.command, self.log, self.base, environment)
+        else:
+            with open(self.log, "wb") as log:
+                self.process = subprocess.Popen(
+                    self.command, stdout=log, stderr=log, cwd=self.base, env=environment, start_new_session=True
+                )
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             if self.process.poll() is not None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from client import Server
 from golden import drawn
-from graphs import CONFIG, write_files
+from graphs import CONFIG, EXPERTS, write_files
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -50,6 +50,7 @@ SMALL_NODES = {
     "MOVASize": ("ProbeSize", {}),
     "KSampler": ("ProbePainted", None),  # with the inputs it has
 }
+DOUBLED = ("width", "height")  # of MOVA Conditioning where a workflow has a second, larger stage
 WRITER = ("ProbeLanguageModel", {"kind": "Qwen3"})
 FEWER_STEPS = {"MOVAJointSampler": {"steps": 2}, "MOVAScheduler": {"steps": 2}, "SplitSigmas": {"step": 1}}
 
@@ -59,11 +60,19 @@ def shipped(name: str, seed: int, others: Mapping[str, dict[str, Any]] = {}) -> 
     workflow = json.loads((WORKFLOWS_FOLDER / "api" / f"{name}.json").read_text(encoding="utf-8"))
     for node in workflow.values():
         del node["_meta"]
-        given = {**SMALL_INPUTS.get(node["class_type"], {}), **others.get(node["class_type"], {})}
+        given = {**small_inputs(node), **others.get(node["class_type"], {})}
         given |= dict.fromkeys(("seed", "noise_seed"), seed)
         node["inputs"] |= {n: v for n, v in given.items() if not isinstance(node["inputs"].get(n, []), list)}
         make_small(node)
     return workflow
+
+
+def small_inputs(node: dict[str, Any]) -> dict[str, Any]:
+    """Values for a node of a shipped workflow in API form, which linked inputs do not need."""
+    given = dict(SMALL_INPUTS.get(node["class_type"], {}))
+    if node["class_type"] == "MOVAConditioning" and node["inputs"].get("width") == 1280:
+        given |= {name: 2 * given[name] for name in DOUBLED}
+    return given
 
 
 def make_small(node: dict[str, Any]) -> None:
@@ -99,11 +108,12 @@ def write_media(base: Path) -> None:
     with wave.open(str(base / "input/small.wav"), "wb") as file:
         file.setparams((2, 2, 44100, 0, "NONE", ""))
         file.writeframes(np.repeat(tone, 2).tobytes())
-    width, layer = CONFIG["video_dit"]["dim"], "video_dit.blocks.0.self_attn.q"
+    width, layers = CONFIG["video_dit"]["dim"], [f"{expert}.blocks.0.self_attn.q" for expert in EXPERTS.values()]
     down, up = torch.from_numpy(drawn("down", (4, width))), torch.from_numpy(drawn("up", (width, 4)))
     folder = base / "models/loras"
     folder.mkdir(exist_ok=True)
-    lora = {f"{layer}.lora_A.weight": down.float(), f"{layer}.lora_B.weight": up.float()}
+    halves = {"A": down.float(), "B": up.float()}
+    lora = {f"{layer}.lora_{name}.weight": half.clone() for layer in layers for name, half in halves.items()}
     save_file(lora, folder / "small.safetensors")
 
 

@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 
 from mova.clip.request import Request
 from mova.clip.velocity import Velocities
-from mova.sampling.audio_steps import between
+from mova.sampling.audio_steps import between, counts
 from mova.sampling.euler import euler
 from mova.sampling.guidance import Guidance
+from mova.sampling.guidance_plan import GuidancePlan
 from mova.sampling.schedule import low_noise_start, sigmas
 
 STEPS = 4
@@ -66,14 +67,16 @@ def sampled(server, *runs):
         ({"cfg": 1.0}, Guidance(1.0), {}),
         ({"cfg": 3.0, "audio_shift": 3.0, "video_shift": 7.0}, Guidance(3.0), {"audio_shift": 3.0, "video_shift": 7.0}),
         ({"cfg": 4.0, "bridge_cfg": 2.0, "audio_cfg": 2.5}, Guidance(4.0, 2.0, 2.5), {}),
+        ({"cfg": 1.0, "audio_cfg": 5.0}, Guidance(1.0, 1.0, 5.0), {}),
+        ({"cfg": 2.0, "bridge_cfg": 2.0, "audio_cfg": 5.0}, Guidance(2.0, 2.0, 5.0), {}),
     ],
 )
 def test_audio_steps_are_those_of_the_command_line(server, files, settings, guidance, shifts):
     ((video, audio, line),) = sampled(server, {**settings, "audio_steps": 3})
     wanted = headless(3, guidance, **shifts)
     assert error(video, wanted[0]) < 1e-5 and error(audio, wanted[1]) < 1e-5
-    joint = STEPS * len(guidance.needed())
-    assert f"; {joint} evaluations, {2 * joint} of the audio alone; " in line
+    joint, alone = counts(GuidancePlan(guidance), STEPS, 3)
+    assert f"; {joint} evaluations, {alone} of the audio alone; " in line
 
 
 def test_one_audio_step_is_the_run_without_and_fp8_is_near_the_exact_one(server, files):

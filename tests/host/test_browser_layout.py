@@ -3,11 +3,11 @@ anything, also with all notices and previews there, no link passes behind a node
 browser, as test_browser."""
 
 import io
-import os
 
 import pytest
 from browser import Tab
 from PIL import Image
+from slow import slow
 from small_workflows import ALL, NAMES, WORKFLOWS_FOLDER, write_media, write_named
 
 LAPTOP = {"width": 1366, "height": 768}
@@ -136,17 +136,12 @@ def contrast(picture):
     return (max(back, front) + 0.05) / (min(back, front) + 0.05)
 
 
-@pytest.fixture(params=["canvas", "nodes 2.0"])
+@pytest.fixture(params=[pytest.param("canvas", marks=slow("the older of two renderers")), "nodes 2.0"])
 def nodes_2(request):
     return request.param == "nodes 2.0"
 
 
-SLOW = pytest.mark.skipif(
-    not os.environ.get("MOVA_SLOW_TESTS"), reason="the same boxes with other words: set MOVA_SLOW_TESTS=1"
-)
-
-
-@pytest.fixture(params=["en", pytest.param("zh", marks=SLOW)])
+@pytest.fixture(params=["en", pytest.param("zh", marks=slow("the same boxes with other words"))])
 def pages(browser, server, files, nodes_2, request):
     """The page in one of both renderers and languages, and the templates in that language."""
     version = server.get_json("/system_stats")["system"]["comfyui_version"]

@@ -49,8 +49,8 @@ def run_and_play(tab, size):
 def test_the_run_button_makes_a_clip_that_plays_in_the_page(tab, name):
     tab.open_workflow(name)
     tab.make_small()
-    given = name == "mova_4_foley_sound_for_a_video"  # its frames stay as they were
-    file = run_and_play(tab, [96, 64] if given else [48, 32])
+    large = name in ("mova_4_foley_sound_for_a_video", "mova_12_two_stages")  # its frames as given; its second stage
+    file = run_and_play(tab, [96, 64] if large else [48, 32])
     tab.press_assets()
     tab.page.get_by_text(file.removesuffix(".mp4")).first.wait_for()
     tab.press_assets()

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
+from slow import RUNS
 
 pytest.register_assert_rewrite("compatibility")
 
@@ -114,8 +115,8 @@ def write(server) -> None:
 
 @pytest.mark.parametrize("index", range(len(TRIES)), ids=[f"{this.node} {this.on}" for this in TRIES])
 def test_a_node_of_comfyui_does_what_the_table_says(server, files, index):
-    if TRIES[index].slow and not (WRITE or os.environ.get("MOVA_SLOW_TESTS")):
-        pytest.skip("takes minutes: set MOVA_SLOW_TESTS=1")
+    if TRIES[index].slow and not (WRITE or RUNS):
+        pytest.skip("minutes: make slow runs it, or MOVA_SLOW_TESTS=1")
     line = outcome(server, index)
     if line is None:
         pytest.skip("not in this ComfyUI")

@@ -7,9 +7,9 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load_file
+from slow import slow
 
 from mova.convert.parts import plan_folder
 from mova.convert.run import convert
@@ -108,7 +108,7 @@ print(found == wanted + [0] * (512 - len(wanted)))
     assert run_in_comfyui(host_place, tmp_path, read, file.path, folder / "tokenizer" / "spiece.model") == "True"
 
 
-@pytest.mark.skipif(not os.environ.get("MOVA_SLOW_TESTS"), reason="minutes and 24 GB of disk: set MOVA_SLOW_TESTS=1")
+@slow("minutes and 24 GB of disk")
 def test_the_text_encoder_gives_the_features_that_transformers_gives(host_place, tmp_path):
     """At the released size, the only one that ComfyUI knows, with random weights in bf16, computed in float32."""
     root, out = tmp_path / "MOVA", tmp_path / "features.safetensors"

@@ -5,6 +5,7 @@ import json
 import sys
 
 import pytest
+from slow import slow
 
 pytest.importorskip("resource", reason="limits a process's memory as Unix does")
 if sys.platform != "linux":
@@ -27,6 +28,7 @@ def fuzzer(host_place, tmp_path_factory):
     fuzzer.stop()
 
 
+@slow("as make fuzz-host, with a few")
 def test_the_workflows_as_they_are_make_clips_and_a_few_changed_ones_no_fault(fuzzer):
     tried = [fuzzer.try_one(number) for number in range(len(NAMES) + 7)]
     verdicts = [verdict for _, _, verdict in tried]

@@ -11,9 +11,15 @@ import torch
 from client import ran, refusal
 from get_models import ALL, DTYPE, FILES, NAMED, RELEASE, SLOW, get_models, place, there
 from graphs import Graph, ref
+from hub import Hub
+from prism_files import write_prism
 from safetensors.torch import save_file
 
+from mova.checkpoint.release import EXPERTS
+from mova.download.run import PRISM_REPOSITORY
+
 ROOT = Path(__file__).parents[2]
+AUDIO_VAE = "audio_vae/diffusion_pytorch_model.safetensors"
 DONE = "Done: MOVA-360p_audio_vae.safetensors. Run once more: the loaders have them now."
 
 
@@ -67,6 +73,24 @@ def test_what_was_downloaded_is_what_conversion_makes(empty_host, converted):
     wanted = (converted("bf16") / "vae/tiny_audio_vae.safetensors").read_bytes()
     size = int.from_bytes(wanted[:8], "little")
     assert made[-(len(wanted) - 8 - size) :] == wanted[8 + size :], "the same tensors; the release's name is another"
+
+
+def test_prism_s_experts_come_with_its_base_s_other_files(empty_host, hub, release, tmp_path):
+    write_prism(release, tmp_path / "Prism/preview_beta")
+    prism = Hub(tmp_path / "Prism", PRISM_REPOSITORY)
+    hub.beside.append(prism)
+    try:
+        experts = get_models(release="Prism-preview_beta")
+        assert said(empty_host, experts) == "Done: 5 files. Run once more: the loaders have them now."
+        of_prism = {f"diffusion_models/Prism-preview_beta_{expert}_{DTYPE}.safetensors" for expert in EXPERTS}
+        assert there(empty_host) == of_prism | {file for part, file in FILES.items() if part not in EXPERTS}
+        assert {name for name, *_ in hub.asked if name.endswith(".safetensors")} == {AUDIO_VAE}
+        assert said(empty_host, experts) == "Nothing to do: all is there (5 files)."
+        names = listed(empty_host, "MOVAModelLoader", "high_noise")
+        assert {f"diffusion_models/{name}" for name in names} == of_prism
+    finally:
+        hub.beside.remove(prism)
+        prism.server.server_close()
 
 
 def test_a_second_press_says_at_once_that_nothing_is_to_do_and_asks_no_hub(empty_host, hub):

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from slow import slow
+
 ROOT = Path(__file__).parents[2]
 ROWS = ["all memory", "12 GiB", "24 GiB", "all memory, comfy_kitchen", "16 GiB", "all memory, triton"]
 STEPS = ["first step s, with loading", "second step s", "third step s, with loading"]
 
 
+@slow("the script on a processor, with a server of its own")
 def test_the_joint_sampler_is_measured_in_comfyui(host_place, tmp_path):
     comfyui, python = host_place
     environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": ""}

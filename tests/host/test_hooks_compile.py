@@ -1,7 +1,6 @@
 """torch.compile through the host's sampler: the core's way (the whole model) and KJNodes' (block by block)."""
 
 import json
-import os
 import time
 
 import client
@@ -10,6 +9,7 @@ from bench import Bench, differ
 from graphs import ref
 from inside import run_inside
 from packs import pack_server
+from slow import slow
 
 COMPILED = """
 import json
@@ -93,7 +93,7 @@ def compiling(host_place, tmp_path, monkeypatch):
         yield server
 
 
-@pytest.mark.skipif(not os.environ.get("MOVA_SLOW_TESTS"), reason="takes minutes: set MOVA_SLOW_TESTS=1")
+@slow("minutes")
 def test_the_nodes_compile_once_and_give_the_same(compiling):
     """With inductor, as people have it. Prints the seconds of a first run, of one with other settings, and without."""
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from bench import differ
 from client import ran
+from distilled_files import distilled
 from golden import CASES
 from graphs import EXPERTS, GIVEN, Graph, golden_model, numbers, ref
 from loras import (
@@ -221,6 +222,7 @@ def test_a_file_name_can_come_from_another_node(server, files, plain):
 def test_what_is_left_out_is_named(server, files, plain):
     more = {f"blocks.{i}.cross_attn.k_img.lora_B.weight": torch.ones(256, 2) for i in range(4)}
     more |= {key.replace("lora_B", "lora_A"): torch.ones(2, 256) for key in more}
+    more["blocks.9.self_attn.q.diff"] = torch.ones(2)
     half = {"blocks.0.self_attn.q.lora_A.weight": torch.ones(2, 256)}
     low = halves(VIDEO, f"video_dit_2.{VIDEO}")
     name = write(files, "partly.pt", {**spelling("video_dit."), **more, **half, **low, "text": torch.ones(1)})
@@ -228,11 +230,28 @@ def test_what_is_left_out_is_named(server, files, plain):
     node = loader(graph, name, graph.model("mova_high"))
     found, report = forwards(server, graph, ref(node), report=node)
     assert differ(found, by_hand("high", merged(*LAYERS))) < 1e-5
-    assert "4 layers are left out, as MOVA has none such: 'blocks.0.cross_attn.k_img.lora_B.weight'" in report
-    assert "and 1 more" in report
+    assert (
+        "4 layers are left out, as they are for the picture tokens of Wan 2.1 (img_emb, k_img, v_img, norm_k" in report
+    )
+    assert "1 layers are left out, as MOVA has none such: 'blocks.9.self_attn.q.diff'" in report
     assert "1 keys of unknown spelling are left out: 'text'" in report
     assert "a half of which is missing: 'blocks.0.self_attn.q.lora_A.weight'" in report
     assert "1 video layers are for the low-noise expert, which is not connected" in report
+
+
+@pytest.mark.parametrize("kind", ["x2v", "lightning"])
+def test_a_distilled_wan_file_changes_the_whole_video_tower_by_the_exact_sums(server, files, plain, kind):
+    """At little strength, as all is random: pairs, whole differences of norms and biases, and modulations."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in golden_model("high").state_dict().items()}
+    tensors, gains = distilled(shapes, kind, "high")
+    name = write(files, f"distilled/{kind}_high_noise.safetensors", tensors)
+    graph = Graph()
+    node = loader(graph, name, graph.model("mova_high"), video=0.01)
+    found, report = forwards(server, graph, ref(node), report=node)
+    wanted = by_hand("high", {key: 0.01 * gain.float().view(shapes[key]) for key, gain in gains.items()})
+    assert differ(found, wanted) < 1e-5 < 1e-3 < differ(found, plain["high"])
+    layers = {key if key.endswith("modulation") else key.rpartition(".")[0] for key in gains}
+    assert f"high-noise expert: video {len(layers)} layers at strength 0.01" in report and "left out" not in report
 
 
 def test_joint_sampler_runs_with_both_outputs(server, files, plain):

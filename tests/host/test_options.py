@@ -25,6 +25,7 @@ NODE = (
     BOTH
     + """
 from types import SimpleNamespace
+import comfy.model_patcher
 from pack.nodes import options as node
 from pack.nodes.host import experts, kernels, model as host_model
 from pack.nodes.host.kernels import OPTIONS, Options
@@ -34,9 +35,13 @@ class Patcher:
     def __init__(self):
         self.model_options = {"transformer_options": {}}
         self.model = None
+        self.wrappers = {}
 
     def clone(self):
         return Patcher()
+
+    add_wrapper_with_key = comfy.model_patcher.ModelPatcher.add_wrapper_with_key
+    remove_wrappers_with_key = comfy.model_patcher.ModelPatcher.remove_wrappers_with_key
 
 
 experts.check_expert = lambda *_: None
@@ -52,7 +57,7 @@ own = host_model.kernels_by_place
 host_model.kernels_by_place = lambda options: seen.append(own(options)) or seen[-1]
 of_mova(options, bridge=1.0)
 for place in seen[0]:
-    assert place.norm_and_rotate_ is kernels.NORMS["comfy_kitchen"] and (place.value_blocks, place.mlp_blocks) == (5, 2)
+    assert place.norm_and_rotate_ is kernels.NORMS["comfy_kitchen"] and (place.value_blocks, place.mlp_blocks) == (6, 2)
 """
 )
 
@@ -240,3 +245,47 @@ def test_triton_s_kernel_gives_the_same_on_the_host(host_place, tmp_path):
     said = run_inside(host_place, TRITON, str(tmp_path))
     if "NOT TESTED" in said:
         pytest.skip(f"NOT TESTED: this host's Python cannot import triton ({said.strip()})")
+
+
+ESTIMATE = """
+import comfy.model_management
+import comfy.sampler_helpers
+import comfy.sd
+from pack.mova import JointModel
+from pack.mova.tools import tiny
+from pack.nodes.host import run_line
+from pack.nodes.options import Options, with_options
+
+state = JointModel(tiny.CONFIG).state_dict()
+high = comfy.sd.load_diffusion_model_state_dict(state)
+told = []
+comfy.model_management.load_models_gpu = lambda models, memory_required=0, **more: told.append(
+    (memory_required, more["minimum_memory_required"])
+)
+PACKED = [1, 1, 47_977_984]  # of 2560 x 1440, 205 frames
+
+
+def set_aside(model):
+    model.model.extra_conds_shapes = lambda **entries: {}
+    options = comfy.model_patcher.create_model_options_clone(model.model_options)
+    options["transformer_options"]["wrappers"] = model.wrappers
+    comfy.sampler_helpers.prepare_sampling(model, PACKED, {"positive": [{}]}, options)
+    line = run_line.memory_line(model, [torch.empty(1, PACKED[2])[None]])
+    assert line.startswith(f"{told[-1][1] / 2**30:.1f} GiB for the clip"), line
+    return told[-1]
+
+
+usual = set_aside(with_options(high, Options()))
+assert usual == set_aside(high)
+low = with_options(high, Options(low_memory=True))
+for less, whole in zip(set_aside(low), usual, strict=True):
+    assert abs(less / whole - 0.84) < 1e-6
+assert set_aside(with_options(low, Options(low_memory=True))) == set_aside(low)
+assert set_aside(with_options(low, Options())) == usual
+low.model_options["transformer_options"]["optimized_attention_override"] = lambda *_, **__: None
+assert set_aside(low) == usual  # it gets all heads at once
+"""
+
+
+def test_with_low_memory_the_host_sets_less_aside_and_the_line_says_so(host_place):
+    run_inside(host_place, ESTIMATE)

@@ -72,7 +72,7 @@ def test_comfyui_loads_all_nodes_with_help_pages_and_translation_from_it(host_pl
     server = Server(*host_place, tmp_path)
     server.add_pack(archive.name, archive)
     try:
-        server.start()
+        server.start(warm=False)
         module = f"custom_nodes.{archive.name}"
         nodes = {name for name, info in server.get_json("/object_info").items() if info["python_module"] == module}
         assert nodes == {page.stem for page in (PACK / "web/docs").glob("*.md")}

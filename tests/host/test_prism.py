@@ -4,7 +4,8 @@ import pytest
 import torch
 from client import ran
 from golden import error, joint_inputs
-from graphs import GIVEN, KIND, Graph, headless, ref, to_model_scale
+from graphs import GIVEN, KIND, Graph, headless, numbers, ref, to_model_scale
+from loras import loader, spelling, write
 from prism_files import write_prism
 from safetensors.torch import save_file
 
@@ -41,6 +42,56 @@ def test_prism_s_file_as_it_is_gives_the_latents_of_the_same_weights_in_a_releas
     assert all(torch.equal(one, other) for one, other in zip(ours, release, strict=True))
 
 
+def keeping(part):
+    """A run in which the video or the audio of a latent is kept."""
+
+    def run(graph, models, given):
+        apart = graph.add("MOVASeparateLatent", latent=ref(graph.add("ProbeGivenLatent", file="to_keep.safetensors")))
+        joined = graph.add("MOVACombineLatent", video=ref(apart), audio=ref(apart, 1), **{f"keep_{part}": True})
+        return graph.joint(models[0], given, ref(joined), model_low=models[1], noise=ref(given, 3))
+
+    return run
+
+
+def with_lora(graph, models, given):
+    node = loader(graph, "prism.safetensors", *models)
+    return graph.joint(ref(node), given, model_low=ref(node, 1), noise=ref(given, 3))
+
+
+def to_last_frame(graph, models, given):
+    pictures = {
+        name: ref(graph.add("EmptyImage", width=96, height=64, batch_size=1, color=0x3366CC)) for name in FRAMES
+    }
+    clip = graph.conditioning(**pictures)
+    return graph.joint(models[0], clip, ref(clip, 2), model_low=models[1])
+
+
+FRAMES = ("start_image", "end_image")
+RUNS = {
+    "a LoRA": with_lora,
+    "a last frame": to_last_frame,
+    "a sound for a video": keeping("video"),
+    "a video for a sound": keeping("audio"),
+}
+
+
+@pytest.mark.parametrize("what", RUNS)
+def test_what_works_on_a_release_works_on_prism_s_file_bit_for_bit(server, files, prism, what):
+    write(files, "prism.safetensors", spelling("video_dit."))
+    kept = {"video": numbers("kept video", 1, 16, 3, 8, 12), "audio": numbers("kept audio", 1, 128, 11)}
+    save_file(kept, server.base / "input/to_keep.safetensors")
+    graph = Graph()
+    given = graph.add("ProbeGiven", **GIVEN)
+    samplers = []
+    for name in ("MOVA-golden", prism):
+        node = graph.add("MOVAModelLoader", high_noise=name, low_noise=name, weight_dtype="default")
+        samplers.append(RUNS[what](graph, (ref(node), ref(node, 1)), given))
+    plain = graph.joint(ref(node), given, model_low=ref(node, 1), noise=ref(given, 3))
+    release, ours, without = sampled(server, graph, *samplers, plain)
+    assert all(torch.equal(one, other) for one, other in zip(ours, release, strict=True))
+    assert ours[1].shape != without[1].shape or error(ours[0], without[0]) > 1e-3
+
+
 def test_prism_s_file_that_is_no_whole_model_is_told_before_anything_is_built(server, files, prism):
     models = server.base / "models/diffusion_models"
     path = write_prism(models / "MOVA-golden", models / "cut", lambda name: "audio_block" not in name)
@@ -49,6 +100,13 @@ def test_prism_s_file_that_is_no_whole_model_is_told_before_anything_is_built(se
     graph.add("PreviewAny", source=ref(loader))
     result = server.run(graph.nodes)
     assert "which are no whole model" in result.error and "over MOVA-360p with the command `convert`" in result.error
+
+
+def test_the_core_loader_says_how_prism_s_file_is_loaded(server, files, prism):
+    graph = Graph()
+    graph.add("PreviewAny", source=ref(graph.add("UNETLoader", unet_name=prism, weight_dtype="default")))
+    told = server.run(graph.nodes).error
+    assert "This file is Prism's" in told and "MOVA Model Loader" in told and "`convert`" in told
 
 
 def test_the_audio_prompt_is_read_by_the_audio_tower_alone(server, files):

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 import torch
 from clips import read_clip
-from small_workflows import NAMES, SMALL_INPUTS, make_small, write_media
+from small_workflows import NAMES, make_small, small_inputs, write_media
 
 from authoring.build import canvas_form
 from authoring.to_api import MUTED, to_api
@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 STALE = "this file is not what it is made from: run python -m authoring.build"
 
 FOLEY, TALKING = "mova_4_foley_sound_for_a_video", "mova_5_talking_video_for_a_sound"
-LOW_MEMORY = "mova_6_low_memory"
+LOW_MEMORY, FAST, TWO_STAGES = "mova_6_low_memory", "mova_11_fast", "mova_12_two_stages"
+SIZES = {FOLEY: (96, 64), TWO_STAGES: (96, 64)}  # the given frames are saved as they were; the second stage's
 
 seeds = itertools.count(1000)
 
@@ -49,7 +50,7 @@ def small(name):
 def made_small(workflow):
     """An API form with small models and sizes, and a seed that no other run has had."""
     for node in workflow.values():
-        given = dict(SMALL_INPUTS.get(node["class_type"], {}))
+        given = small_inputs(node)
         given |= dict.fromkeys(("seed", "noise_seed"), next(seeds))
         old = node["inputs"]  # 0 is a video's own size
         old |= {n: v for n, v in given.items() if old.get(n) != 0 and not isinstance(old.get(n, []), list)}
@@ -109,8 +110,7 @@ def test_comfyui_offers_each_workflow_with_its_picture(server):
 def test_a_workflow_makes_a_clip(server, media, name, tmp_path):
     result = server.run(small(name))
     found = read_clip_info(made_by(server, result, tmp_path))
-    size = (96, 64) if name == FOLEY else (48, 32)  # the given frames are saved as they were
-    assert (found.frames, found.width, found.height, found.fps) == (9, *size, 24.0)
+    assert (found.frames, found.width, found.height, found.fps) == (9, *SIZES.get(name, (48, 32)), 24.0)
     sound = (44100, 2) if name == TALKING else (48000, 1)
     assert (found.audio_codec, found.sample_rate, found.channels) == ("aac", *sound)
     (steps,) = (
