@@ -45,8 +45,7 @@ def train_a_lora(page: Page) -> None:
     _, folder = gather(page, models, "Second clip", "your_second_clip.mp4", caption, folder)
     page.group("3  Train, and try it", NARROW)
     experts = {"model_high": models.high, "model_low": models.low}
-    lora_high, lora_low, loss, _ = page.add("MOVATrainLoRA", **experts, folder=folder, lora_name=NAME)
-    page.add("LossGraphNode", loss=loss)
+    lora_high, lora_low, _, _ = page.add("MOVATrainLoRA", **experts, folder=folder, lora_name=NAME)
     page.beside(NARROW)
     (high,) = page.add("LoraModelLoader", "LoRA, high noise", model=models.high, lora=lora_high)
     (low,) = page.add("LoraModelLoader", "LoRA, low noise", model=models.low, lora=lora_low)

@@ -67,7 +67,14 @@ def setting_inputs() -> list[Any]:
         whole("rank", 1, 1024, "Of the LoRA: 8 to 32 are usual.", advanced=False),
         real("alpha", 0.01, 1e6, 0.01, "The LoRA counts alpha / rank times.", advanced=False),
         real("lr", 1e-9, 1.0, 1e-6, "Learning rate at its highest.", advanced=False),
-        whole("seed", 0, 10**9 - 1, "Of all that chance decides. Another seed is another run.", advanced=False),
+        io.Int.Input(
+            "seed",
+            default=DEFAULT.seed,
+            min=0,
+            max=10**9 - 1,
+            control_after_generate=io.ControlAfterGenerate.fixed,  # another one each time would never go on
+            tooltip="Of all that chance decides. Another seed is another run.",
+        ),
         choice("targets", TARGETS, "Attention, or the MLPs, too."),
         io.Combo.Input(
             "parts",
