@@ -156,7 +156,8 @@ class HostModel(JointModel):
         memory = self.new_memory(memories, given[0], grid, uuids)
         memory.layers |= before
         tokens = memories.given_tokens(uuids) if first else None
-        self.look(*given, memory, *others, first=first, tokens=tokens)
+        look: Any = self.look  # mypy cannot count what is given
+        look(*given, memory, *others, first=first, tokens=tokens)
         memories.take(memory, uuids, len(given[0]))
 
     def new_memory(self, memories: Memories, latents: Tensor, grid: torch.Size, uuids: Sequence[Any]) -> VideoMemory:
