@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mova import JointModel, MovaConfig
 from mova.model.kernels import LOW_MEMORY, Kernels
 from mova.model.presets import PRESETS, PRISM, Preset
+from mova.model.video_memory import VideoMemory
 from mova.sampling.conditioning import audio_latents, latent_frames
 
 
@@ -33,7 +34,11 @@ def with_layers(config: MovaConfig, layers: int, sound: int | None = None) -> Mo
 
 
 def forward_of(
-    preset: Preset, kernels: Kernels, dtype: torch.dtype, layers: int | None = None
+    preset: Preset,
+    kernels: Kernels,
+    dtype: torch.dtype,
+    layers: int | None = None,
+    memory: VideoMemory | None = None,
 ) -> tuple[JointModel, Callable[[], object]]:
     """The model without values, and one forward of it at the preset's clip size; to be used under FakeTensorMode."""
     size = latent_frames(preset.frames), preset.height // 8, preset.width // 8
@@ -43,7 +48,7 @@ def forward_of(
     audio = torch.empty(1, 128, audio_latents(preset.frames, preset.fps), dtype=dtype)
     text = torch.empty(1, 512, preset.model.video_dit.text_dim, dtype=dtype)
     timestep = torch.empty(1)
-    return model, lambda: model(video, audio, timestep, timestep, text, preset.fps)
+    return model, lambda: model(video, audio, timestep, timestep, text, preset.fps, memory=memory)
 
 
 def measure(

@@ -11,6 +11,7 @@ def load() -> list[type]:
     """
     from . import (
         audio,
+        audio_teacher,
         conditioning,
         conditioning_files,
         enhance,
@@ -28,6 +29,8 @@ def load() -> list[type]:
         size,
         step_cache,
         text,
+        train_lora,
+        training_clip,
         video,
     )
     from .checked import checked
@@ -46,6 +49,7 @@ def load() -> list[type]:
         lora.MOVALoraLoader,
         options.MOVAModelOptions,
         step_cache.MOVAStepCache,
+        audio_teacher.MOVAAudioTeacher,
         audio.MOVAAudioVAELoader,
         enhance.MOVAEnhancePrompt,
         text.MOVATextEncode,
@@ -65,5 +69,7 @@ def load() -> list[type]:
         audio.MOVAAudioEncode,
         fit_video.MOVAFitVideo,
         video.MOVACombineVideo,
+        training_clip.MOVATrainingClip,
+        train_lora.MOVATrainLoRA,
     )
     return [checked(node) for node in nodes]
