@@ -26,6 +26,7 @@ PREVIEW = {"LoadImage": 212, "LoadVideo": 214, "LoadAudio": 60, "SaveVideo": 280
 PREVIEW |= {"MOVAJointSampler": 280, "SamplerCustomAdvanced": 236, "MOVAConditioning": 96}
 PREVIEW |= {"MOVASize": 64, "MOVAGetModels": 100, "MOVALoraLoader": 68, "MOVAFitVideo": 72}
 PREVIEW |= {"MOVAEnhancePrompt": 64}  # the prompt, which scrolls
+PREVIEW |= {"MOVATrainingClip": 150, "MOVATrainLoRA": 160, "LoraModelLoader": 28}
 MORE_OUTPUTS = {"SaveVideo": 1, "LoadImage": 2}  # rows that other versions of ComfyUI have
 COLOURS = ["#3f789e", "#88714a", "#5a7a4e", "#8a4f6b", "#6a5a8c", "#4f7f80"]
 CORE_VERSION = "0.20.1"  # the oldest that has all of these nodes

@@ -24,6 +24,7 @@ CARDS = {
     "mova_7_lora": ("With\na LoRA", ["picture", "text"], "+ LoRA", ["film", "sound"]),
     "mova_8_advanced_two_samplers": ("Advanced:\ntwo samplers", ["picture", "text"], "high | low", ["film", "sound"]),
     "mova_9_text_to_picture_to_clip": ("Text to picture\nto clip", ["text", "picture"], "", ["film", "sound"]),
+    "mova_10_train_a_lora": ("Train\na LoRA", ["film", "sound", "text"], "LoRA", ["film", "sound"]),
     "mova_11_fast": ("Fast:\n8 steps", ["picture", "text"], "+ LoRAs", ["film", "sound"]),
     "mova_12_two_stages": ("Two stages:\n360p, 720p", ["picture", "text"], "small | large", ["film", "sound"]),
 }

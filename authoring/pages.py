@@ -26,6 +26,7 @@ from .steps import (
     start,
 )
 from .times import DRAFT
+from .training import train_a_lora
 
 LEFT = 446  # of the first of six columns
 LIGHTHOUSE = (
@@ -213,6 +214,7 @@ WORKFLOWS = {
     "mova_7_lora": lora,
     "mova_8_advanced_two_samplers": advanced,
     "mova_9_text_to_picture_to_clip": picture_first,
+    "mova_10_train_a_lora": train_a_lora,
     "mova_11_fast": fast,
     "mova_12_two_stages": two_stages,
 }

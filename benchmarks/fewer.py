@@ -103,8 +103,8 @@ def table(model: JointModel, rows: dict[str, Request], wanted: Callable[[str], R
 
 
 # Thresholds of the video and of the audio, and whether the audio may be computed alone.
-CACHES = [(limit, limit, False) for limit in (0.05, 0.1, 0.15, 0.2, 0.3)]
-CACHES += [(0.2, 0.1, False), (0.2, 0.1, True), (0.3, 0.1, True)]
+CACHES = [(limit, limit, False) for limit in (0.5, 1.0, 1.5, 2.0)]
+CACHES += [(1.5, 1.0, False), (1.5, 1.0, True), (2.0, 1.0, True)]
 
 
 class Cached:

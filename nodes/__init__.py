@@ -29,6 +29,8 @@ def load() -> list[type]:
         size,
         step_cache,
         text,
+        train_lora,
+        training_clip,
         video,
     )
     from .checked import checked
@@ -67,5 +69,7 @@ def load() -> list[type]:
         audio.MOVAAudioEncode,
         fit_video.MOVAFitVideo,
         video.MOVACombineVideo,
+        training_clip.MOVATrainingClip,
+        train_lora.MOVATrainLoRA,
     )
     return [checked(node) for node in nodes]

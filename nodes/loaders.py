@@ -20,6 +20,7 @@ from ..mova.checkpoint.prism import alone, is_prism, joint_names, open_prism
 from ..mova.checkpoint.quantised_layers import is_quantised
 from ..mova.checkpoint.release import EXPERTS, JOINT, open_checkpoint
 from ..mova.checkpoint.weights import PICKLES
+from ..mova.errors import memory_is_full
 from ..mova.model.stored_config import EXPERT_NAMES, stored_config
 from ..mova.shorten import short
 from . import released
@@ -99,14 +100,27 @@ def read_file(name: str, expert: str) -> Expert:
             "there (are the two swapped?)."
         )
     kept = {key: config[key] for key in (*CONFIG_PARTS, "expert") if key in config}
-    return Expert(path, comfy.utils.load_torch_file(path), kept, metadata)
+    return Expert(path, held_by_host(path), kept, metadata)
+
+
+def held_by_host(path: str) -> dict[str, Tensor]:
+    """A file's tensors as the host maps them. Raises MovaError where it cannot, being short of memory."""
+    try:
+        return comfy.utils.load_torch_file(path)
+    except Exception as error:
+        if not memory_is_full(error):
+            raise
+        raise MovaError(
+            f"{path} is larger than what this system maps at once; make smaller files of it with the command "
+            "`convert`, or add memory or swap."
+        ) from error
 
 
 def read_prism(path: Path, expert: str) -> Expert:
     """One expert of a file in Prism's layout, under the joint names."""
     prism = open_prism(path)
     config = alone(prism, CONVERT).config
-    held = comfy.utils.load_torch_file(str(path))
+    held = held_by_host(str(path))
     state = {new: held[old] for old, new in joint_names(held, expert).items()}
     return Expert(str(path), state, {**config.to_dict(), "expert": expert}, {"source": prism.name})
 
@@ -120,7 +134,7 @@ def read_folder(folder: Path, expert: str) -> Expert:
         for file in weights.paths():
             # By the host: with dynamic VRAM its tensors know their place in the file, and are read from there right
             # into the device's memory.
-            state |= {prefix + name: tensor for name, tensor in comfy.utils.load_torch_file(str(file)).items()}
+            state |= {prefix + name: tensor for name, tensor in held_by_host(str(file)).items()}
     config = {**release.config.to_dict(), "expert": expert}
     return Expert(str(folder), state, config, {"source": release_name(folder)})  # as conversion names it
 

@@ -62,7 +62,12 @@ def test_memory_that_runs_out_is_not_taken_for_a_damaged_file(tiny_checkpoint, t
     def full(*_, **__):
         raise error
 
+    def no_room(_):
+        raise MemoryError
+
     monkeypatch.setattr("mova.checkpoint.weights.safe_open", full)
+    # What cannot be mapped is read in parts, if memory holds one.
+    monkeypatch.setattr("mova.checkpoint.unmapped.bytearray", no_room, raising=False)
     assert main(arguments(tiny_checkpoint, tmp_path / "x.mp4")) == 1
     told = capsys.readouterr().err.strip().splitlines()[-1]
     assert re.search("memory (of cpu )?is full", told, re.IGNORECASE) and "download it again" not in told

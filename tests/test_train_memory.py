@@ -51,7 +51,7 @@ def test_a_consumer_card_has_room(size):
     need = needed(CONFIG, THRIFTY, clip_of(size))
     assert need.activations / GIB + 0.33 <= ACTIVATIONS[size]
     assert need.card / GIB <= CARD.get(size, 12)
-    assert (need.matrices + need.inputs) / GIB <= RAM.get(size, 53)
+    assert need.ram / GIB <= RAM.get(size, 50)
 
 
 def test_too_small_a_card_is_told_with_what_would_fit():

@@ -76,7 +76,7 @@ def test_the_published_recipe_is_the_published_one():
     ],
 )
 def test_wrong_options_are_told_before_weights_are_loaded(cache, tmp_path, monkeypatch, capsys, wrong, told):
-    monkeypatch.setattr("mova.train.run.load_experts", lambda *_: pytest.fail("weights were loaded"))
+    monkeypatch.setattr("mova.train.base.load_experts", lambda *_: pytest.fail("weights were loaded"))
     monkeypatch.chdir(tmp_path)
     assert main(["train", str(cache), "--out", "l.safetensors", "--device", "cpu", "--steps", "6", *wrong]) == 1
     message = capsys.readouterr().err.strip().splitlines()[-1]

@@ -18,6 +18,7 @@ from mova.lora.plan import LoraChoice, plan, read_changed
 from mova.model.joint import JointModel
 from mova.sampling.guidance import Guidance
 from mova.train import velocity_losses
+from mova.train.base import released
 from mova.train.cache import Cache
 from mova.train.draws import noises
 from mova.train.loop import validation_loss
@@ -36,7 +37,7 @@ def test_a_lora_overfits_two_clips(place):
     after = float(list(csv.DictReader(out.with_suffix(".csv").open()))[-1]["validation"])
     settings = settings_from("ours", {"experts": "high", "base": "bf16", "dtype": "fp32", "checkpoints": "none"})
     checkpoint = open_checkpoint(place / "release", ("video_dit", *JOINT))
-    run = begin_run(checkpoint, Cache(place / "large"), settings, place / "none.safetensors", CPU)
+    run = begin_run(released(checkpoint, settings), Cache(place / "large"), settings, place / "none.safetensors", CPU)
     before = validation_loss(run)
     assert after < before / 10
     with Image.open(out.with_suffix(".png")) as plot:
@@ -71,7 +72,8 @@ def check_loaded(place, out, checkpoint):
         assign(target, read_changed(checkpoint.weights[part], changes[part], torch.float32, CPU))
     told = contents(out)[1]
     options = {name: told[name] for name in ("experts", "base", "dtype", "checkpoints", "targets", "rank", "alpha")}
-    run = begin_run(checkpoint, Cache(place / "large"), settings_from("ours", options), place / "n.safetensors", CPU)
+    settings = settings_from("ours", options)
+    run = begin_run(released(checkpoint, settings), Cache(place / "large"), settings, place / "n.safetensors", CPU)
     tensors = load_file(out)
     with torch.no_grad():
         for name, parameter in run.parameters.items():

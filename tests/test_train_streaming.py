@@ -10,8 +10,10 @@ from training import TOLD, draw_loras, given, golden_gradients, times
 from mova import JointModel, MovaError
 from mova.checkpoint import quantize
 from mova.train import add_lora, checkpointed, velocity_losses
-from mova.train.experts import fill, load_experts
+from mova.train.base import released
+from mova.train.experts import fill
 from mova.train.frozen import Frozen, freeze, is_frozen, store
+from mova.train.settings import Settings
 from mova.train.streaming import Ring, frozen_of_layers
 
 CASE = TOLD["cases"][0]
@@ -110,7 +112,8 @@ def test_both_experts_of_a_release_share_their_audio_tower_and_bridge(tiny_check
     from mova.checkpoint.release import open_checkpoint
 
     checkpoint = open_checkpoint(tiny_checkpoint)
-    models = load_experts(checkpoint, ("video_dit", "video_dit_2"), "fp8", torch.bfloat16, CPU)
+    settings = Settings(base="fp8", dtype="bf16")
+    models = released(checkpoint, settings).load(settings, CPU, lambda part: None, None)
     high, low = models.values()
     assert high.audio_dit is low.audio_dit and high.dual_tower_bridge is low.dual_tower_bridge
     for expert, model in models.items():

@@ -21,8 +21,9 @@ NODE_ID = re.compile(r'node_id="(\w+)"')
 MINE = {name for file in (ROOT / "nodes").glob("*.py") for name in NODE_ID.findall(file.read_text(encoding="utf-8"))}
 CORE = """
     CLIPLoader CLIPTextEncode ConditioningZeroOut DisableNoise EmptySD3LatentImage KSampler KSamplerSelect LoadAudio
-    LatentUpscaleBy LoadImage LoadVideo ModelSamplingAuraFlow PrimitiveFloat PrimitiveStringMultiline RandomNoise
-    SamplerCustomAdvanced SaveVideo SplitSigmas UNETLoader VAEDecode VAEDecodeTiled VAEEncode VAELoader
+    LatentUpscaleBy LoadImage LoadVideo LoraModelLoader LossGraphNode ModelSamplingAuraFlow PrimitiveFloat
+    PrimitiveStringMultiline RandomNoise SamplerCustomAdvanced SaveVideo SplitSigmas UNETLoader VAEDecode VAEDecodeTiled
+    VAEEncode VAELoader
 """
 # Values that only the canvas has: upload buttons and players by node, the seed's control by widget.
 ONLY_ON_CANVAS = {"LoadImage": 1, "LoadVideo": 1, "LoadAudio": 2, "seed": 1, "noise_seed": 1}

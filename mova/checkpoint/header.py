@@ -44,6 +44,12 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
 
     Reads the header only. Raises MovaError if the file is not there, is of another kind, or is not whole.
     """
+    tensors, metadata, _ = read_layout(path)
+    return tensors, metadata
+
+
+def read_layout(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str], dict[str, tuple[int, int]]]:
+    """As read_header, and of each tensor its first byte in the file, and how many it has."""
     check_is_file(path)
     try:
         with open(path, "rb") as file:
@@ -70,7 +76,7 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
         tensors[name], begin, end = tensor_entry(path, name, entry)
         spans.append((begin, end, name))
     check_layout(path, sorted(spans), size - 8 - length)
-    return tensors, metadata
+    return tensors, metadata, {name: (8 + length + begin, end - begin) for begin, end, name in spans}
 
 
 def check_is_file(path: Path) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import first_line
+from ..errors import first_line, memory_is_full
 from ..shorten import first_names, short
-from .header import REFUSED, TensorInfo, broken, check_is_file
+from .header import MORE_MEMORY, REFUSED, TensorInfo, broken, check_is_file
+from .unmapped import TYPES
 
 NESTED = ("module", "state_dict", "model")  # under which trainers put the tensors
-NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32", torch.float64: "F64", torch.int64: "I64"}
+NAMES = {dtype: name for name, dtype in TYPES.items()}
 # Bytes that are handed out of one mapping of the file: what was read of it stays in memory as long as the mapping.
 AT_ONCE = 2**28
 
@@ -52,6 +53,8 @@ def mapped(path: Path) -> dict[str, Tensor]:
     try:
         values: Any = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except Exception as error:  # whatever a damaged or hostile file leads to
+        if memory_is_full(error):  # Linux maps no file that is larger than all memory
+            raise broken(path, f"cannot be opened ({first_line(error)})", MORE_MEMORY) from error
         what = f"is damaged, of an old PyTorch, or has more than tensors in it ({first_line(error)[:100]}), {REFUSED}"
         raise broken(path, what, "get it again, or as a .safetensors file") from error
     if isinstance(values, dict):

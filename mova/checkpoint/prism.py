@@ -126,7 +126,7 @@ def part_of(weights: Weights, names: Mapping[str, str], part: str) -> Weights:
         {name: weights.files[old] for name, old in stored.items()},
         weights.metadata,
         stored,
-        weights.pickles,
+        weights.readers,
     )
 
 
@@ -162,7 +162,7 @@ def laid_over(above: Weights, under: Weights) -> Weights:
         {**under.files, **above.files},
         above.metadata,
         {**under.stored, **above.stored},
-        {**under.pickles, **above.pickles},
+        {**under.readers, **above.readers},
     )
 
 

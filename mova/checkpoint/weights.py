@@ -14,9 +14,10 @@ from torch import Tensor
 from .. import strict_json
 from ..errors import MovaError, first_line, memory_is_full
 from ..shorten import first_names, short
-from .header import AGAIN, MORE_MEMORY, REFUSED, TensorInfo, broken, check_is_file, impostor, read_header, unreadable
+from .header import REFUSED, TensorInfo, broken, check_is_file, impostor, read_header, unreadable
 from .hub_record import check_one_release
 from .pickled import Pickle, infos
+from .unmapped import Unmapped
 
 STEMS = ("diffusion_pytorch_model", "model")
 PICKLES = (".bin", ".ckpt", ".pkl", ".pt", ".pth")
@@ -33,9 +34,8 @@ class Weights:
     files: dict[str, Path]  # which file holds each tensor
     metadata: dict[str, str]  # of all shards together
     stored: dict[str, str] = field(default_factory=dict)  # what a tensor is called in its file, if not by its name
-    pickles: dict[Path, Pickle] = field(
-        default_factory=dict, compare=False, repr=False
-    )  # of its files, those of PyTorch's
+    # Of its files those that are not mapped as safetensors are.
+    readers: dict[Path, Pickle | Unmapped] = field(default_factory=dict, compare=False, repr=False)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each tensor."""
@@ -62,19 +62,22 @@ class Weights:
                 raise MovaError(f"{self.where} stores {short(name)} as F4, which torch cannot cast; use a bf16 file.")
             held.setdefault(self.files[name], []).append(name)
         for path, here in held.items():
-            with self.pickles.get(path) or opened(path) as shard:
+            with self.opened(path) as shard:
                 for name in here:
                     # No name is bound to the tensor here: from now on only the caller holds it.
                     yield name, take(shard, path, self.stored.get(name, name), dtype, device)
 
-
-def opened(path: Path) -> Any:
-    """A safetensors file, mapped."""
-    try:
-        return safe_open(path, framework="pt", device="cpu")
-    except (SafetensorError, OSError, RuntimeError) as error:  # RuntimeError: torch could not map the file
-        remedy = MORE_MEMORY if memory_is_full(error) else AGAIN  # Windows counts a mapped file as memory
-        raise broken(path, f"cannot be opened ({first_line(error)})", remedy) from error
+    def opened(self, path: Path) -> Any:
+        """A file: to be used with `with`, and for get_tensor(name)."""
+        if path in self.readers:
+            return self.readers[path]
+        try:
+            return safe_open(path, framework="pt", device="cpu")
+        except (SafetensorError, OSError, RuntimeError) as error:  # RuntimeError: torch could not map the file
+            if not memory_is_full(error):
+                raise broken(path, f"cannot be opened ({first_line(error)})") from error
+        # A mapped file counts as memory on Windows; Linux maps none at once that is larger than all memory.
+        return self.readers.setdefault(path, Unmapped(path))
 
 
 def take(shard: Any, path: Path, name: str, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
@@ -121,7 +124,7 @@ def open_file(path: Path) -> Weights:
 def open_pickle(path: Path) -> Weights:
     """As open_weights, of a file of PyTorch's (pickled.py)."""
     tensors = infos(path)
-    return Weights(str(path), tensors, dict.fromkeys(tensors, path), {}, pickles={path: Pickle(path)})
+    return Weights(str(path), tensors, dict.fromkeys(tensors, path), {}, readers={path: Pickle(path)})
 
 
 def open_shards(index: Path) -> Weights:

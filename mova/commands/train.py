@@ -131,6 +131,7 @@ def run_train(options: argparse.Namespace) -> None:
     from ..clip.media import check_output
     from ..files import alone
     from ..progress import StepBar
+    from ..train.base import released
     from ..train.cache import Cache
     from ..train.loop import go
     from ..train.output import write_split
@@ -149,6 +150,8 @@ def run_train(options: argparse.Namespace) -> None:
     cache = Cache(options.cache)
     _, _, prepared_with = cache.index()
     root = options.checkpoint or prepared_with
+    if root is None:
+        raise MovaError(f"{options.cache} was gathered in ComfyUI; name the release's folder by --checkpoint.")
     if options.checkpoint is None and not root.is_dir():
         raise MovaError(f"The checkpoint that the clips were prepared with ({root}) is gone; name it by --checkpoint.")
     alone_there = alone(options.out) if processes.first else contextlib.nullcontext()
@@ -157,7 +160,8 @@ def run_train(options: argparse.Namespace) -> None:
         checkpoint = open_checkpoint(root, (*settings.trained, *JOINT, *decoders))
         report = Report(progress.part, progress.step, progress.tell) if processes.first else QUIET
         try:
-            run = begin_run(checkpoint, cache, settings, options.out, device, options.resume, report, processes)
+            base = released(checkpoint, settings)
+            run = begin_run(base, cache, settings, options.out, device, options.resume, report, processes)
             go(run)
             processes.part()
         except KeyboardInterrupt:

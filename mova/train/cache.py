@@ -14,7 +14,7 @@ from .. import strict_json
 from ..checkpoint.tensor_file import write_tensors
 from ..checkpoint.weights import Weights, open_file, read_json
 from ..errors import MovaError
-from ..files import whole_file
+from ..files import alone, whole_file
 from ..model.text import TOKENS
 
 INDEX = "clips.json"
@@ -120,6 +120,10 @@ class Cache:
         video, audio, condition = (found[name][None].float() for name in ("video", "audio", "condition"))
         return Item(video, audio, condition, told["fps"], told["sound"])
 
+    def pictures(self, key: str) -> Tensor:
+        """A few frames of a clip, uint8 [N, h, w, 3]."""
+        return read(self.clip_path(key))["pictures"]
+
     def shapes(self, path: Path) -> dict[str, tuple[int, ...]]:
         """Of the tensors in a prepared file; only its header is read."""
         return open_file(path).shapes()
@@ -132,12 +136,14 @@ class Cache:
         except (KeyError, TypeError, ValueError) as error:
             raise MovaError(f"{path} is no prepared clip; prepare the clips again.") from error
 
-    def write_index(self, entries: Iterable[Entry], nothing: str, checkpoint: Path, skipped: Mapping[str, str]) -> None:
-        """nothing: the key of the features of no caption."""
+    def write_index(
+        self, entries: Iterable[Entry], nothing: str, checkpoint: Path | None, skipped: Mapping[str, str]
+    ) -> None:
+        """nothing: the key of the features of no caption; checkpoint: None if the encoders were of no release."""
         told = {
             "format": FORMAT,
             "version": VERSION,
-            "checkpoint": str(checkpoint.absolute()),
+            "checkpoint": None if checkpoint is None else str(checkpoint.absolute()),
             "nothing": nothing,
             "clips": [vars(entry) for entry in entries],
             "skipped": dict(skipped),
@@ -145,11 +151,22 @@ class Cache:
         with whole_file(self.folder / INDEX) as temporary:
             temporary.write_text(json.dumps(told, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
-    def index(self) -> tuple[list[Entry], str, Path]:
-        """The clips, the key of no caption's features, and the checkpoint that all is made with.
+    def add(self, entry: Entry, nothing: str) -> list[Entry]:
+        """Put one more clip into the index, in the place of one of its name; all that it then has.
 
-        Raises MovaError if this is no prepared folder, or a file that it names is not there.
+        Clips whose files are gone are left out.
         """
+        with alone(self.folder / INDEX):
+            there = (self.folder / INDEX).is_file()
+            entries, _, checkpoint = self.listed() if there else ([], "", None)
+            at = next((place for place, one in enumerate(entries) if one.name == entry.name), len(entries))
+            entries[at : at + 1] = [entry]
+            kept = [one for one in entries if self.has(self.clip_path(one.clip)) and self.has(self.text_path(one.text))]
+            self.write_index(kept, nothing, checkpoint, {})
+        return kept
+
+    def listed(self) -> tuple[list[Entry], str, Path | None]:
+        """What the index says. Raises MovaError if there is none, or it is not ours."""
         path = self.folder / INDEX
         if not path.is_file():
             raise MovaError(
@@ -161,9 +178,17 @@ class Cache:
             if told["format"] != FORMAT or told["version"] != VERSION:
                 raise KeyError("version")
             entries = [Entry(**{name: str(clip[name]) for name in Entry.__annotations__}) for clip in told["clips"]]
-            nothing, checkpoint = str(told["nothing"]), Path(told["checkpoint"])
+            checkpoint = None if told["checkpoint"] is None else Path(told["checkpoint"])
+            return entries, str(told["nothing"]), checkpoint
         except (KeyError, TypeError) as error:
             raise MovaError(f"{path} is not what this version writes; prepare the clips again.") from error
+
+    def index(self) -> tuple[list[Entry], str, Path | None]:
+        """The clips, the key of no caption's features, and the checkpoint that all is made with, if it was one.
+
+        Raises MovaError if this is no prepared folder, or a file that it names is not there.
+        """
+        entries, nothing, checkpoint = self.listed()
         wanted = {self.clip_path(entry.clip): entry.name for entry in entries}
         wanted |= {self.text_path(entry.text): f"the caption of {entry.name}" for entry in entries}
         wanted[self.text_path(nothing)] = "the empty caption"

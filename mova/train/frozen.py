@@ -1,6 +1,7 @@
 """Linear layers that are not trained: their matrices lie in RAM, in bf16 or fp8, and are fetched for each use."""
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,8 @@ if TYPE_CHECKING:  # it takes a while to import
 BASES = {"bf16": None, "fp8": "fp8_e4m3_scaled"}  # the format of the matrices that a format takes
 MATRICES = re.compile(r"((audio_dit\.)?blocks\.\d+\.((self|cross)_attn\.[qkvo]|ffn\.[02])|.*\.inner\.[qkvo])")
 
+Stored = Mapping[str, Tensor]  # of a matrix, as encodings has it: "" the matrix, "_scale" its scale
+
 
 class Frozen(nn.Module):
     """A Linear whose matrix is nobody's parameter. What is stored of it stays where it is when the model is moved."""
@@ -26,7 +29,7 @@ class Frozen(nn.Module):
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         self.bias = nn.Parameter(torch.empty(out_features, device="meta"), requires_grad=False)
-        self.stored: dict[str, Tensor] = {}  # as encodings has it: "" the matrix, "_scale" its scale; in RAM
+        self.stored: dict[str, Tensor] = {}  # as Stored; in RAM
         self.shard: Shard | None = None  # the matrix, if it is divided among processes
         self.brought: dict[str, Tensor] = {}  # the same where it is used, while it is there (streaming.Ring)
 
@@ -79,13 +82,19 @@ def store(model: JointModel, name: str, tensor: Tensor, base: str, shards: "Shar
     """
     if base not in BASES:
         raise MovaError(f"There is no base called {base!r}; choose {' or '.join(BASES)}.")
-    layer: Any = model.get_submodule(name.removesuffix(".weight"))
-    if tensor.shape != (layer.out_features, layer.in_features):
-        raise MovaError(f"The tensor {name} has the shape {list(tensor.shape)}; use weights that belong to the model.")
     chosen = BASES[base]
     kept = {name: tensor} if chosen is None else encode(chosen, name, tensor, "high_noise")
     if len(kept) == 1:  # also one whose sides the format cannot divide, or of the audio tower
         kept = {name: tensor}
-    layer.stored = {part.removeprefix(name): stored.detach() for part, stored in kept.items()}
+    keep(model, name, {part.removeprefix(name): stored for part, stored in kept.items()}, shards)
+
+
+def keep(model: JointModel, name: str, parts: Stored, shards: "Shards | None" = None) -> None:
+    """Give a Frozen its matrix as it is stored. Raises MovaError if it is of another shape."""
+    layer: Any = model.get_submodule(name.removesuffix(".weight"))
+    if parts[""].shape != (layer.out_features, layer.in_features):
+        shape = list(parts[""].shape)
+        raise MovaError(f"The tensor {name} has the shape {shape}; use weights that belong to the model.")
+    layer.stored = {part: stored.detach() for part, stored in parts.items()}
     if shards is not None:
         layer.shard = shards.divide(layer.stored.pop(""))

@@ -1,7 +1,7 @@
 """A clip to train on, read from its file: frames at the release's rate and size, and sound of just their length."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,14 @@ from ..clip import decoding
 from ..clip.decoding import File, alike, channels_of, decoded
 from ..clip.pick import whole_length
 from ..clip.resample import resample
-from ..clip.stretch import Wanted, take
+from ..clip.stretch import Source, Wanted, take
 from ..errors import MovaError
 from ..files import reason
 from ..sampling.conditioning import audio_samples
 from .samples import Sample
 
 QUIET = 1e-4  # of full scale: nothing is heard
+WHOLE = (0.0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,16 @@ class Clip:
     notices: Sequence[str]
 
 
-class Heard(File):
-    """A file that remembers whether it had sound."""
+class Heard:
+    """A source that remembers whether it had sound."""
 
-    silent = False
+    def __init__(self, source: Source) -> None:
+        self.source, self.silent = source, False
+        self.rate, self.seconds = source.rate, source.seconds
+        self.shown, self.size, self.picture = source.shown, source.size, source.picture
 
     def sound(self, start: float, seconds: float) -> tuple[Tensor | None, int]:
-        waveform, rate = super().sound(start, seconds)
+        waveform, rate = self.source.sound(start, seconds)
         self.silent = waveform is None
         return waveform, rate
 
@@ -61,16 +65,28 @@ def nearest_size(given: tuple[int, int], sizes: Sequence[tuple[int, int]]) -> tu
 
 def read_clip(sample: Sample, shapes: Shapes, rate: int) -> Clip:
     """The sample's clip, its sound at `rate` samples a second; MovaError if it cannot be read, or is too short."""
-    source = Heard(sample.video)
-    with closing(source.shown(sample.start)) as frames:
+    return clip_of(File(sample.video), sample, shapes, rate)
+
+
+def clip_of(
+    source: Source,
+    sample: Sample,
+    shapes: Shapes,
+    rate: int,
+    window: tuple[float, float] = WHOLE,
+    each: Callable[[], None] = lambda: None,
+) -> Clip:
+    """As read_clip, of any source. window: what a trim has left of it, in seconds; each: called before each frame."""
+    heard, begin = Heard(source), window[0] + sample.start
+    with closing(heard.shown(begin)) as frames:
         first = next(frames, None)
         if first is None:
             raise MovaError(f"has no frame from {sample.start:g} s on")
-        width, height = nearest_size(source.size(first.frame), shapes.sizes)
+        width, height = nearest_size(heard.size(first.frame), shapes.sizes)
     longest = max(shapes.lengths)
     if sample.seconds < math.inf:
         longest = min(longest, int(sample.seconds * shapes.fps + 1e-6))
-    stretch = take(source, Wanted(sample.start, max(1, longest), width, height, shapes.fps))
+    stretch = take(heard, Wanted(sample.start, max(1, longest), width, height, shapes.fps, window), each)
     count = whole_length(min(longest, len(stretch.frames)))
     fitting = [length for length in shapes.lengths if length <= count]
     if not fitting:
@@ -80,7 +96,7 @@ def read_clip(sample: Sample, shapes: Shapes, rate: int) -> Clip:
     length = max(fitting)
     samples = audio_samples(length, shapes.fps, rate)
     waveform: Tensor | None = stretch.waveform
-    old, silent = stretch.sample_rate, source.silent
+    old, silent = stretch.sample_rate, heard.silent
     if sample.audio is not None:
         waveform, old = other_sound(sample.audio, sample.start, length / shapes.fps)
         silent = False

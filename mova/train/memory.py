@@ -24,7 +24,7 @@ GIB = 2**30
 AT_PEAK = {"pieces": 16.1, "layers": 33.7}
 IN_A_LAYER = 54.0  # that a layer keeps if nothing is computed again
 ADAM = {"adamw": 8, "adamw8bit": 2}  # bytes of the optimizer for each number that is trained
-PYTHON = 3 * GIB  # of RAM, for PyTorch and what it brings along
+PYTHON = 2 * GIB  # of RAM, for PyTorch and a GPU's libraries; without a GPU it is 0.3, by measure
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,10 @@ class Need:
         return f"{self.card / GIB:.1f} GiB on the card and {self.ram / GIB:.1f} GiB of RAM"
 
 
-def stored_bytes(name: str, shape: tuple[int, ...], base: str, itemsize: int) -> int:
-    """Of a frozen matrix in RAM."""
+def is_encoded(name: str, shape: tuple[int, ...], base: str) -> bool:
+    """Whether a frozen matrix is kept in another format than its file's; others are mapped from there."""
     chosen = BASES[base]
-    if chosen is None:
-        return shape[0] * shape[1] * itemsize
-    sizes = layout(chosen, name, shape, "high_noise")
-    return shape[0] * shape[1] * (1 if len(sizes) > 1 else 2)
+    return chosen is not None and len(layout(chosen, name, shape, "high_noise")) > 1
 
 
 def layer_of(name: str) -> int | None:
@@ -85,9 +82,12 @@ def needed(config: MovaConfig, settings: Settings, clip: Clip, processes: int = 
         if not is_frozen(model, name):
             small += tensor.numel() * itemsize * times
             continue
-        size = stored_bytes(name, tuple(tensor.shape), settings.base, 2)
+        encoded = is_encoded(name, tuple(tensor.shape), settings.base)
+        size = tensor.numel() * (1 if encoded else 2)
         by_layer[layer_of(name) or 0] += size
-        matrices += size * times
+        # What is mapped needs no RAM of its own, but is read from the disk again where there is none to spare: so it is
+        # counted where it is all there is.
+        matrices += size * times if encoded or settings.base == "bf16" or settings.shard_weights else 0
     layers: Any = target_layers(model, settings.targets, settings.parts)
     pairs = {name: settings.rank * (layer.in_features + layer.out_features) for name, layer in layers.items()}
     one = sum(pairs.values())

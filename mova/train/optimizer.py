@@ -17,13 +17,13 @@ def optimizer_class(name: str) -> Any:
     if name != EIGHT_BIT:
         return torch.optim.AdamW
     try:
-        import bitsandbytes
+        from bitsandbytes import optim
     except (ImportError, RuntimeError, OSError) as error:  # it brings libraries of its own, which may not load
         raise MovaError(
             f"--optimizer {EIGHT_BIT} needs bitsandbytes ({type(error).__name__}); run "
             f"{install_command('bitsandbytes')}, or take --optimizer adamw."
         ) from error
-    return bitsandbytes.optim.AdamW8bit
+    return optim.AdamW8bit  # type: ignore[attr-defined, unused-ignore]
 
 
 def make_optimizer(settings: Settings, parameters: Iterable[nn.Parameter]) -> Any:

@@ -38,20 +38,40 @@ def write_lora(path: Path, parameters: Mapping[str, Tensor], alpha: float, told:
     save(path, lora_tensors(parameters, alpha), {TOLD: json.dumps(told, ensure_ascii=False)})
 
 
-def write_split(path: Path, parameters: Mapping[str, Tensor], alpha: float, told: Mapping[str, Any]) -> list[Path]:
-    """A file for each expert as ComfyUI's own LoRA loaders read it; both have what is of the audio tower and bridge."""
-    written = []
+def read_lora_told(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and metadata of a file of write_lora; the latter is empty of other files.
+
+    Raises MovaError if the file is damaged.
+    """
+    weights = open_file(path)
+    try:
+        told = dict(strict_json.parse(weights.metadata[TOLD]))
+    except (KeyError, TypeError, ValueError):
+        told = {}
+    return {name: tensor.clone() for name, tensor in weights.read(weights.tensors)}, told
+
+
+def by_expert(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """A LoRA's tensors as ComfyUI's own LoRA loaders name them, by "high_noise" and "low_noise".
+
+    Both have what is of the audio tower and the bridge; an expert that was not trained beside another is left out.
+    """
+    found = {}
     for noise, expert in EXPERTS.items():
         others = tuple(f"{other}." for other in EXPERT_FOLDERS if other != expert)
-        mine = {name: tensor for name, tensor in parameters.items() if not name.startswith(others)}
-        if not any(name.startswith(f"{expert}.") for name in mine) and any(n.startswith(others) for n in parameters):
+        mine = {name: tensor for name, tensor in tensors.items() if not name.startswith(others)}
+        if not any(name.startswith(f"{expert}.") for name in mine) and any(n.startswith(others) for n in tensors):
             continue
-        named = {
-            "diffusion_model." + name.removeprefix(f"{expert}."): tensor
-            for name, tensor in lora_tensors(mine, alpha).items()
-        }
+        found[noise] = {"diffusion_model." + name.removeprefix(f"{expert}."): part for name, part in mine.items()}
+    return found
+
+
+def write_split(path: Path, parameters: Mapping[str, Tensor], alpha: float, told: Mapping[str, Any]) -> list[Path]:
+    """A file for each expert as ComfyUI's own LoRA loaders read it."""
+    written = []
+    for noise, tensors in by_expert(lora_tensors(parameters, alpha)).items():
         target = path.with_name(f"{path.stem}_{noise}{path.suffix}")
-        save(target, named, {TOLD: json.dumps(told, ensure_ascii=False)})
+        save(target, tensors, {TOLD: json.dumps(told, ensure_ascii=False)})
         written.append(target)
     return written
 

@@ -35,7 +35,13 @@ def points(records: Sequence[Mapping[str, Any]], expert: str, column: str) -> li
 
 
 def write_plot(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Write a PNG with a curve for each expert and modality."""
+    """Write a PNG of the losses."""
+    with whole_file(path) as temporary:
+        draw_plot(records).save(temporary, format="PNG")
+
+
+def draw_plot(records: Sequence[Mapping[str, Any]]) -> Image.Image:
+    """A curve for each expert and modality."""
     curves = {key: points(records, *key) for key in CURVES}
     every = [point for curve in curves.values() for point in curve]
     last = max((step for step, _ in every), default=1.0) or 1.0
@@ -56,5 +62,4 @@ def write_plot(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
         where = [place(*point) for point in curve]
         pen.line(where if len(where) > 1 else [*where, (where[0][0] + 2, where[0][1])], fill=colour, width=2)
         pen.text((MARGIN + number * 280, MARGIN // 3), name, fill=colour, font=font)
-    with whole_file(path) as temporary:
-        page.save(temporary, format="PNG")
+    return page

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,12 +16,13 @@ from ..errors import Cancelled, MovaError, first_line, memory_is_full
 from ..files import alone
 from ..model import text, video_vae
 from ..sampling.conditioning import SPATIAL_STRIDE, audio_samples, check_fps, check_size, condition_clip, condition_mask
-from .cache import INDEX, Cache, Entry, content_key, key_of, make_folder, read, weights_key
+from .cache import INDEX, Cache, Entry, content_key, key_of, make_folder, weights_key
 from .media import Clip, Shapes, read_clip
 from .samples import Sample, Skipped, find_samples
 from .sheet import Row, thumbnails, write_sheets
 
 Made = TypeVar("Made")
+Encode = Callable[[Tensor], Tensor]
 PARTS = ("video_vae", "audio_vae", "text_encoder")  # of a release, that clips are prepared with
 
 
@@ -129,7 +131,7 @@ def encode_clips(
     """The key of each sample's clip, None where it cannot be used; missing ones are made."""
     by = [weights_key(checkpoint.weights[part]) for part in ("video_vae", "audio_vae")]
     rate = checkpoint.audio_vae.sample_rate
-    encoders: list[Any] = []
+    encoders: list[Encode] = []
     keys: list[str | None] = []
 
     def usable(sample: Sample, make: Callable[..., Made], *given: Any) -> Made | None:
@@ -153,7 +155,7 @@ def encode_clips(
             return None
         if not encoders:
             begin(runtime, "VAEs")
-            encoders.extend([load_video_vae(checkpoint, runtime), load_audio_vae(checkpoint, runtime.device)])
+            encoders.extend(load_encoders(checkpoint, runtime))
         made = usable(sample, encode_clip, clip, shapes.fps, rate, *encoders)
         if made is None:
             return None
@@ -180,21 +182,27 @@ def clip_told(clip: Clip, shapes: Shapes) -> dict[str, Any]:
     return {"frames": frames, "width": width, "height": height, "fps": shapes.fps, "sound": sound}
 
 
-def encode_clip(clip: Clip, fps: float, rate: int, vae: Any, audio_vae: Any) -> dict[str, Tensor]:
+def load_encoders(checkpoint: Checkpoint, runtime: Runtime) -> tuple[Encode, Encode]:
+    """What encode_clip takes, of a release."""
+    vae, audio_vae = load_video_vae(checkpoint, runtime), load_audio_vae(checkpoint, runtime.device)
+    return partial(video_vae.encode, vae), lambda waveform: audio_vae.encode(waveform.to(runtime.device))[0]
+
+
+def encode_clip(clip: Clip, fps: float, rate: int, see: Encode, hear: Encode) -> dict[str, Tensor]:
     """video [16, T, h, w], audio [128, L], condition [20, T, h, w] float32; pictures uint8 for the contact sheet.
 
-    As the published trainer has it: the modes of both VAEs, and the first frame as the condition.
+    As the published trainer has it: the modes of both VAEs, and the first frame as the condition. see: [1, 3, F, H, W]
+    in -1..1 to normalised latents; hear: [1, 1, N] to latents.
     """
     count, height, width, _ = clip.frames.shape
     pictures = (clip.frames * 2 - 1).permute(3, 0, 1, 2)
-    video = video_vae.encode(vae, pictures[None])
-    given = video_vae.encode(vae, condition_clip(count, height, width, pictures[:, 0], None))
+    video = see(pictures[None])
+    given = see(condition_clip(count, height, width, pictures[:, 0], None))
     mask = condition_mask(count, height // SPATIAL_STRIDE, width // SPATIAL_STRIDE).to(given)
     waveform = clip.waveform
     if waveform is None:
         waveform = torch.zeros(1, audio_samples(count, fps, rate))
-    device = next(audio_vae.parameters()).device
-    audio = audio_vae.encode(waveform[None].to(device))[0]
+    audio = hear(waveform[None])
     made = {"video": video[0], "audio": audio[0].float(), "condition": torch.cat([mask, given], dim=1)[0]}
     for name, latent in made.items():
         check_finite(latent, f"{name} latents' VAE")
@@ -210,7 +218,7 @@ def row_of(cache: Cache, entry: Entry) -> Row:
     told = cache.told(entry.clip)
     sound = "" if told["sound"] else ", no sound: the picture alone is trained"
     line = f"{entry.name}: {told['width']} x {told['height']}, {told['frames']} frames{sound}"
-    return Row(read(cache.clip_path(entry.clip))["pictures"], entry.caption, line)
+    return Row(cache.pictures(entry.clip), entry.caption, line)
 
 
 def stop_if(runtime: Runtime) -> None:

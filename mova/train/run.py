@@ -1,21 +1,20 @@
 """A training run: what it is made of, how it begins or goes on, and what of it is kept."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..checkpoint.formats import PLAIN
-from ..checkpoint.release import JOINT, Checkpoint
 from ..errors import MovaError
-from ..model.joint import JointModel
-from .cache import Cache, Entry, key_of, weights_key
+from ..model.joint import JointModel, Layer
+from .base import Base
+from .cache import Cache, Entry, key_of
 from .checkpointing import checkpointed
-from .experts import load_experts
 from .lora import add_lora
 from .losses import Model
 from .memory import Clip, check_room
@@ -33,11 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """How a run tells what it does."""
+    """How a run tells what it does, and hears that it is to stop."""
 
     part: Callable[[str], None] = lambda name: None
     step: Callable[[int, int], None] = lambda done, of: None
     notice: Callable[[str], None] = lambda text: None
+    look: Callable[[], None] = lambda: None  # called before each layer; what it raises ends the run
 
 
 QUIET = Report()
@@ -48,7 +48,7 @@ class Run:
     """A run at work: what it is made of, and how far it is."""
 
     settings: Settings
-    checkpoint: Checkpoint
+    base: Base
     device: torch.device
     cache: Cache
     entries: list[Entry]
@@ -79,7 +79,7 @@ def state_path(out: Path) -> Path:
 
 
 def begin_run(
-    checkpoint: Checkpoint,
+    base: Base,
     cache: Cache,
     settings: Settings,
     out: Path,
@@ -88,25 +88,42 @@ def begin_run(
     report: Report = QUIET,
     processes: Processes = ALONE,
 ) -> Run:
-    """Load what the run needs; with `resume`, go on with what an earlier one has kept. On several GPUs each process
-    calls it, and all that follows.
+    """A run that is ready for its steps; with `resume`, it goes on with what an earlier one has kept. On several GPUs
+    each process calls it, and all that follows.
 
-    Raises MovaError for clips of another model, and if what is kept is of another run.
+    Raises MovaError as plan_run and load_run do.
     """
+    run = plan_run(base, cache, settings, out, device, report, processes)
+    load_run(run, resume)
+    return run
+
+
+def plan_run(
+    base: Base,
+    cache: Cache,
+    settings: Settings,
+    out: Path,
+    device: torch.device,
+    report: Report = QUIET,
+    processes: Processes = ALONE,
+) -> Run:
+    """A run of which nothing is loaded yet. Raises MovaError for clips of another model, or a missing optimizer."""
     optimizer_class(settings.optimizer)
     entries, nothing, _ = cache.index()
-    check_items(checkpoint, cache, entries)
-    said = identity(checkpoint, entries, settings, processes)
-    share = boundary_share(checkpoint.boundary)
-    run = Run(settings, checkpoint, device, cache, entries, nothing, share, out, said, report, processes)
+    check_items(base, cache, entries)
+    said = identity(base, entries, settings, processes)
+    share = boundary_share(base.boundary)
+    return Run(settings, base, device, cache, entries, nothing, share, out, said, report, processes)
+
+
+def load_run(run: Run, resume: bool) -> None:
+    """Load what the run needs. Raises MovaError if it has no room, or if what is kept is of another run."""
+    settings, out, report, device = run.settings, run.out, run.report, run.device
     kept = read_kept(run) if resume else None
     if not resume and state_path(out).exists():
         report.notice(f"{state_path(out)} is of a run that was stopped (--resume goes on with it); it is replaced.")
-    clip = largest(checkpoint, cache, entries)
-    report.notice(check_room(checkpoint.config, settings, clip, free(device), processes.count))
-    run.models = load_experts(
-        checkpoint, settings.trained, settings.base, run.dtype, device, report.part, shards_of(run)
-    )
+    report.notice(check_room(run.base.config, settings, largest(run), free(device), run.processes.count))
+    run.models = run.base.load(settings, device, report.part, shards_of(run))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         for expert, model in run.models.items():
@@ -115,7 +132,6 @@ def begin_run(
     run.optimizer = make_optimizer(settings, run.parameters.values())
     if kept is not None:
         restore(run, kept)
-    return run
 
 
 def shards_of(run: Run) -> "Shards | None":
@@ -132,19 +148,21 @@ def shards_of(run: Run) -> "Shards | None":
     return Shards(run.processes, run.device)
 
 
-def identity(
-    checkpoint: Checkpoint, entries: list[Entry], settings: Settings, processes: Processes = ALONE
-) -> dict[str, Any]:
+def identity(base: Base, entries: list[Entry], settings: Settings, processes: Processes = ALONE) -> dict[str, Any]:
     """What makes a run the run that it is: of the processes, only how many clips a step has in all."""
-    weights = [weights_key(checkpoint.weights[part]) for part in (*settings.trained, *JOINT)]
     clips = key_of([(entry.clip, entry.text) for entry in entries])
     told = {**settings.to_dict(), "accumulation": settings.accumulation * processes.count}
-    return {**told, "clips": clips, "weights": key_of(weights)}
+    return {**told, "clips": clips, "weights": base.weights}
 
 
-def check_items(checkpoint: Checkpoint, cache: Cache, entries: list[Entry]) -> None:
+def differences(run: Run, said: Mapping[str, Any]) -> list[str]:
+    """In what another run, by what was said of it, is another one."""
+    return [name for name in run.said if name not in HOW and said.get(name) != run.said[name]]
+
+
+def check_items(base: Base, cache: Cache, entries: list[Entry]) -> None:
     """Raise MovaError if a prepared clip is of another model's latents."""
-    config = checkpoint.config
+    config = base.config
     wanted = {"video": config.video_dit.out_dim, "audio": config.audio_dit.out_dim}
     for entry in entries:
         shapes = cache.shapes(cache.clip_path(entry.clip))
@@ -154,10 +172,10 @@ def check_items(checkpoint: Checkpoint, cache: Cache, entries: list[Entry]) -> N
             raise MovaError(f"{cache.folder} was prepared for another model ({entry.name}); prepare the clips again.")
 
 
-def largest(checkpoint: Checkpoint, cache: Cache, entries: list[Entry]) -> Clip:
+def largest(run: Run) -> Clip:
     """The clip that needs the most memory."""
-    patch = math.prod(checkpoint.config.video_dit.patch_size)
-    shapes = [cache.shapes(cache.clip_path(entry.clip)) for entry in entries]
+    patch = math.prod(run.base.config.video_dit.patch_size)
+    shapes = [run.cache.shapes(run.cache.clip_path(entry.clip)) for entry in run.entries]
     return Clip(*max((math.prod(one["video"][1:]) // patch, one["audio"][1]) for one in shapes))
 
 
@@ -171,8 +189,7 @@ def read_kept(run: Run) -> State:
     if not path.exists():
         raise MovaError(f"Nothing is kept of a run for {run.out} ({path} is not there); leave out --resume.")
     state = read_state(path)
-    others = [name for name in run.said if name not in HOW and state.said.get(name) != run.said[name]]
-    if others:
+    if others := differences(run, state.said):
         raise MovaError(
             f"{path} is of a run with another {' and another '.join(others)}; give what that run was given, or leave "
             "out --resume."
@@ -218,7 +235,12 @@ def seen_through(run: Run, expert: str) -> Model:
     run.at_work = expert
     kind, model, ring = run.settings.checkpoints, run.models[expert], run.rings[expert]
     in_ram = run.settings.offload_activations
-    return checkpointed(model, layers=kind != "none", pieces=kind == "pieces", in_ram=in_ram, inside=ring)
+
+    def run_layer(index: int, layer: Layer, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        run.report.look()
+        return ring(index, layer, video, audio)
+
+    return checkpointed(model, layers=kind != "none", pieces=kind == "pieces", in_ram=in_ram, inside=run_layer)
 
 
 def leave_device(run: Run) -> None:

@@ -39,10 +39,12 @@ def write_trials(run: Run) -> None:
 
 
 def write_trial(run: Run, entry: Entry, path: Path) -> None:
-    item = run.cache.item(entry.clip)
-    schedule, steps = run.checkpoint.schedule, run.settings.sample_steps
+    item, checkpoint = run.cache.item(entry.clip), run.base.checkpoint
+    if checkpoint is None:
+        raise MovaError("there are no decoders")
+    schedule, steps = checkpoint.schedule, run.settings.sample_steps
     table = sigmas(steps, schedule.shift, sigma_min=schedule.sigma_min, extra_one_step=schedule.extra_one_step)
-    switch = low_noise_start(table, run.checkpoint.boundary)
+    switch = low_noise_start(table, checkpoint.boundary)
     video, audio = (noise.to(run.device) for noise in noises(item, f"trial/{entry.clip}"))
     for expert, begin, end in zip(run.settings.trained, (0, switch), (switch, steps), strict=True):
         if begin < end:
@@ -52,8 +54,8 @@ def write_trial(run: Run, entry: Entry, path: Path) -> None:
     if not run.processes.first:
         return
     where = Runtime(run.device, run.dtype, part=run.report.part)
-    frames, waveform = decode_video(run.checkpoint, where, video), decode_audio(run.checkpoint, where, audio)
-    rate = run.checkpoint.audio_vae.sample_rate
+    frames, waveform = decode_video(checkpoint, where, video), decode_audio(checkpoint, where, audio)
+    rate = checkpoint.audio_vae.sample_rate
     write_clip(path, frames, item.fps, waveform[:, : audio_samples(len(frames), item.fps, rate)], rate)
 
 

@@ -48,13 +48,16 @@ def identity(
 
 def weights_of(model: Any) -> list[Any]:
     """A ModelPatcher's sizes, its weights as they were before LoRAs, how they are stored, and the LoRAs."""
-    found: list[Any] = [asdict(model.model.mova_config)]
+    return [asdict(model.model.mova_config), *weights_before(model), sorted(model.patches.items())]
+
+
+def weights_before(model: Any) -> Iterator[tuple[Any, ...]]:
+    """The weights of a ModelPatcher, and how each is stored."""
     for name, weight in model.model.named_parameters():
         before = model.backup.get(name)
         weight = weight if before is None else before.weight  # where the host has merged a LoRA into it
         stored = getattr(weight, "_qdata", weight)  # of the host's quantised tensors
-        found.append((name, str(weight.dtype), [*weight.shape], type(weight).__name__, stored))
-    return [*found, sorted(model.patches.items())]
+        yield name, str(weight.dtype), [*weight.shape], type(weight).__name__, stored
 
 
 def digest(value: Any, most: int | None = None) -> str:

@@ -46,6 +46,14 @@ def files(server):
 
 
 @pytest.fixture(scope="session")
+def training_vae(server, files, place):
+    """What the workflows of training_graphs need is where the server finds it: the name of the VAE's file."""
+    from training_graphs import write_files
+
+    return write_files(server, place)
+
+
+@pytest.fixture(scope="session")
 def bare(host_place, release, tmp_path_factory):
     """A server without a single model, and the hub that it asks."""
     from get_models import empty_server, stand_in

@@ -61,7 +61,7 @@ def main() -> None:
             program = launch(playwright, browser)
             server.start()
             for locale in LOCALES:
-                tab = Tab(program, server, {"width": 1366, "height": 1000}, locale)
+                tab = Tab(program, server, {"width": 1366, "height": 1040}, locale)
                 for kind in sys.argv[1:] or sorted(page.stem for page in FOLDER.glob("*.md")):
                     picture = Image.open(io.BytesIO(tab.page.screenshot(clip=tab.ask(PLACE, kind))))
                     path = FOLDER / kind / f"{locale}.webp"

@@ -40,6 +40,8 @@ SMALL_INPUTS = {
     "LoadAudio": {"audio": "small.wav"},
     "UNETLoader": {"unet_name": "wan.safetensors"},
     "MOVAEnhancePrompt": {"max_length": 64},
+    "MOVATrainingClip": {"sizes": "48x32", "frames": "9"},
+    "MOVATrainLoRA": {"steps": 2, "rank": 2, "warmup": 0, "resume": False},
 }
 # Nodes with the same outputs: ComfyUI knows both models in their released size only, and MOVA Size the releases'.
 SMALL_NODES = {

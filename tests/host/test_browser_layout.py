@@ -14,7 +14,7 @@ LAPTOP = {"width": 1366, "height": 768}
 READABLE = 8 / 14  # below this zoom the canvas draws no text: letters of 14 pixels would be smaller than 8
 CONTRAST = 4.5  # of text, as the Web Content Accessibility Guidelines ask for
 NOTICES = ["MOVASize", "MOVAConditioning", "MOVAJointSampler", "MOVAFitVideo", "MOVALoraLoader", "MOVAGetModels"]
-NOTICES += ["MOVAEnhancePrompt"]
+NOTICES += ["MOVAEnhancePrompt", "MOVATrainingClip", "MOVATrainLoRA"]
 FILES_TOLD = (
     "Done: 5 files. Run once more: the loaders have them now. Kept, though not marked as of MOVA-360p: "
     "MOVA-360p_high_noise_fp8_e4m3_scaled.safetensors and 2 more."

@@ -205,3 +205,11 @@ def test_converted_gguf_files_make_about_the_clip_of_the_release(gguf_server, ti
     )
     check_clip(clip)
     assert all(distance < NEAR[type_name] for distance in apart(clip, exact).values()), apart(clip, exact)
+
+
+def test_training_on_gguf_is_refused_before_anything_is_loaded(gguf_server):
+    graph = Graph()
+    model = add_gguf(graph, file_name("gguf_q8_0"), exact=True)
+    settings = {"folder": "none", "lora_name": "x", "steps": 2, "rank": 2, "alpha": 2.0, "lr": 1e-3, "seed": 0}
+    graph.add("MOVATrainLoRA", model_high=model, **settings)
+    assert "load the safetensors file" in refusal(gguf_server, graph).lower()

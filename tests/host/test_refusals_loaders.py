@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import struct
+from pathlib import Path
 
 import pytest
 import torch
@@ -70,6 +72,29 @@ def a_file_of_another_model_in_the_loader(bench):
 def a_cut_off_file_in_the_loader(bench):
     cut_off(bench.server.base / "models/diffusion_models", "mova_high.safetensors", "cut.safetensors")
     experts(bench, "cut")
+
+
+def grown(path, size):
+    """A file with a tensor more of so many zeros, which take no room on disk."""
+    length = struct.unpack("<Q", path.read_bytes()[:8])[0]
+    content = path.read_bytes()[8:]
+    header, data = json.loads(content[:length]), content[length:]
+    header["rest"] = {"dtype": "U8", "shape": [size], "data_offsets": [len(data), len(data) + size]}
+    text = json.dumps(header).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text + data)
+        file.truncate(8 + len(text) + len(data) + size)
+
+
+if Path("/proc/sys/vm/overcommit_memory").exists() and Path("/proc/sys/vm/overcommit_memory").read_text()[0] != "1":
+
+    @refused(
+        "large.safetensors is larger than what this system maps at once; make smaller files of it with the command "
+        "`convert`, or add memory or swap."
+    )
+    def a_file_larger_than_all_memory(bench):
+        grown(bench.server.base / f"models/diffusion_models/{changed(bench, 'large')}.safetensors", 2**42)
+        experts(bench, "large")
 
 
 @refused("which is not there; choose one of its list.", "high")

@@ -26,6 +26,16 @@ def noted_load(*args, **kwargs):
 
 
 comfy.model_management.load_models_gpu = noted_load
+unload_all_models = comfy.model_management.unload_all_models
+
+
+@functools.wraps(unload_all_models)
+def noted_unload(*args, **kwargs):
+    unload_all_models(*args, **kwargs)
+    logging.info(f"[probe] all is unloaded: {len(comfy.model_management.current_loaded_models)} are left")
+
+
+comfy.model_management.unload_all_models = noted_unload
 
 NODES = (
     Downloads,

@@ -1,0 +1,52 @@
+"""Where training keeps its clips and its LoRAs: in the output folder, under names that lead nowhere else."""
+
+import re
+from pathlib import Path
+
+import folder_paths
+
+from ...mova import MovaError
+from ...mova.shorten import short
+
+CLIPS = "mova_training"  # a folder for each collection of clips
+LORAS = "loras"  # which the host's lists of LoRAs hold, too
+SUFFIX = ".safetensors"
+FORBIDDEN = re.compile(r'[\0-\x1f\x7f:*?"<>|]')
+LONGEST = 150  # bytes of a name: files beside it have longer ones
+
+
+def clips_folder(name: str) -> Path:
+    """The folder of a collection of clips. Raises MovaError for what is no name."""
+    return inside(CLIPS, name, "folder", "my_clips")
+
+
+def lora_path(name: str) -> Path:
+    """The file of a LoRA. Raises MovaError for what is no name."""
+    path = inside(LORAS, name.removesuffix(SUFFIX), "lora_name", "my_lora")
+    return path.with_name(path.name + SUFFIX)
+
+
+def name_fault(slot: str, name: str) -> str | None:
+    """What the two above would say."""
+    try:
+        clips_folder(name) if slot == "folder" else lora_path(name)
+    except MovaError as error:
+        return str(error)
+    return None
+
+
+def inside(base: str, name: str, slot: str, example: str) -> Path:
+    """A path in a folder of the output folder; its name may have folders before it."""
+    root = Path(folder_paths.get_output_directory()) / base
+    parts = name.replace("\\", "/").split("/")
+    path = root.joinpath(*parts) if all(map(is_plain, parts)) else None
+    if path is None or not path.resolve().is_relative_to(root.resolve()):
+        raise MovaError(f"{slot} is {short(name)}, which is no name in output/{base}; give one such as {example}.")
+    return path
+
+
+def is_plain(part: str) -> bool:
+    """Whether this can name a file on every system."""
+    if not part or part != part.strip() or part.startswith(".") or part.endswith("."):
+        return False
+    return not FORBIDDEN.search(part) and len(part.encode(errors="replace")) <= LONGEST
