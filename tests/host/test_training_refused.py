@@ -4,6 +4,7 @@ import pytest
 import torch
 from client import ran, refusal
 from graphs import Graph, ref
+from inside import run_inside
 from loras import loader
 from safetensors.torch import load_file, save_file
 from training_graphs import PREPARED, gathered, loaded, trained
@@ -169,3 +170,26 @@ def test_a_lora_of_another_run_is_not_replaced_unless_that_is_wanted(server, tra
 
 def vae_file(server):
     return next((server.base / "models/vae").glob("train*.safetensors"))
+
+
+NAMES_OF_INPUTS = """
+import torch
+from pack.mova import MovaError
+from pack.mova.model.config import RELEASED
+from pack.mova.train.memory import Clip, check_room
+from pack.mova.train.settings import settings_from
+from pack.nodes.train_lora import CALLED, as_inputs, setting_inputs
+
+names = {declared.id for declared in setting_inputs()}
+try:
+    check_room(RELEASED, settings_from("ours", {"checkpoints": "layers"}), Clip(11_440, 102), 8 * 2**30)
+except MovaError as error:
+    told = as_inputs(str(error))
+assert "--" not in told and {"checkpoints", "offload_activations"} <= names, told
+print(told)
+"""
+
+
+def test_a_card_without_room_is_told_with_inputs_that_would_fit(host_place):
+    told = run_inside(host_place, NAMES_OF_INPUTS)
+    assert "and the card has 8.0 GiB free; with checkpoints pieces" in told
