@@ -45,6 +45,8 @@ def begin(request):
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.clear()
     os.environ.update(request["environment"])
+    if "huggingface_hub.constants" in sys.modules:  # transformers' imports: what it took of another environment
+        importlib.reload(sys.modules["huggingface_hub.constants"])
     os.chdir(request["folder"])
     sys.argv = request["arguments"]
     sys.path[0] = os.path.dirname(sys.argv[0])
