@@ -44,21 +44,28 @@ FOLDER = {**FILES, "high_noise": "MOVA-golden", "low_noise": "MOVA-golden"}
 STEPS = {"high": 2, "low": 2}  # of the four, at a boundary of 0.9
 
 
-def run(server, experts=None, files=FILES, lora=None):
-    """The joint sampler with memory for so many experts; on the plain server: without it, only what was made."""
+def run(server, experts=None, files=FILES, lora=None, taught=False, **settings):
+    """The joint sampler with memory for so many experts; on the plain server: without it, only what was made.
+
+    taught: the experts without their LoRA are the teachers of the audio.
+    """
     graph = Graph()
     loader = graph.add("MOVAModelLoader", **files)
-    high, low = ref(loader, 0), ref(loader, 1)
+    high, low = teachers = ref(loader, 0), ref(loader, 1)
     if lora is not None:
         high, low = (
             ref(graph.add("LoraLoaderModelOnly", model=model, lora_name=lora, strength_model=1.0))
             for model in (high, low)
         )
+    if taught:
+        pupils = {"model_high": high, "model_low": low, "teacher_high": teachers[0], "teacher_low": teachers[1]}
+        node = graph.add("MOVAAudioTeacher", from_layer=0, **pupils)
+        high, low = ref(node, 0), ref(node, 1)
     if experts is not None:
         watch = graph.add("DynamicWatch", high=high, low=low, experts=experts)
         high, low = ref(watch, 0), ref(watch, 1)
     given = graph.add("ProbeGiven", **GIVEN)
-    made = graph.joint(high, given, model_low=low, steps=4)
+    made = graph.joint(high, given, model_low=low, steps=4, **settings)
     saved = graph.save(ref(made))
     report = experts is not None and graph.add("DynamicReport", latent=ref(made), model=low)
     result = ran(server, graph)
@@ -158,6 +165,10 @@ def test_a_lora_is_applied_to_weights_as_they_come(device, server, files):
     for experts in (0.5, 1.5):
         assert differ(run(device, experts, lora="dynamic.safetensors").made, wanted) < 1e-5
     assert differ(run(device, 1.5).made, run(server)) < 1e-5  # and is gone without it
+    steps = {"audio_steps": 2, "cfg": 1.0}
+    wanted = run(server, lora="dynamic.safetensors", taught=True, **steps)
+    assert differ(run(device, 0.5, lora="dynamic.safetensors", taught=True, **steps).made, wanted) < 1e-5
+    assert differ(wanted, run(server, lora="dynamic.safetensors", **steps)) > 1e-4
 
 
 def test_a_released_folder_s_weights_are_read_from_their_files_as_a_single_file_s_are(device):
