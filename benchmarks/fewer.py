@@ -18,19 +18,23 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from peak_memory import forward_of
+from peakmem import PeakMem
 from quantization import SIZES, error, inputs, outliers
 
 from authoring.times import flops, tokens
 from mova import JointModel
 from mova.clip.request import Request
 from mova.clip.velocity import Velocities
+from mova.model.kernels import Kernels
 from mova.model.presets import DEFAULT
-from mova.model.video_memory import VideoMemory
-from mova.sampling.audio_steps import between
+from mova.model.video_memory import VideoMemory, where_it_is
+from mova.sampling.audio_steps import between, counts
 from mova.sampling.euler import euler
 from mova.sampling.guidance import Guidance
 from mova.sampling.guidance_plan import Spans
@@ -162,6 +166,7 @@ def caches(model: JointModel) -> None:
 # One evaluation of the audio alone at 193 frames: products (counted by benchmarks/peak_memory.py's way), and scores
 # against so many video tokens in 30 layers of width 1536.
 ALONE, AUDIO_TOKENS = 1.27e12, 403
+SOUNDING = Request("a", steps=8, guidance=Guidance(1.0, 1.0, 5.0), audio_steps=4)
 COSTS: dict[str, Request] = {
     "50 steps, cfg 5: the release's": Request("a", steps=50, guidance=Guidance(5.0)),
     "50 steps, cfg 5, bridge_cfg 3": Request("a", steps=50, guidance=Guidance(5.0, 3.0)),
@@ -170,7 +175,31 @@ COSTS: dict[str, Request] = {
     "20 steps, cfg 3: the workflows' draft": Request("a", steps=20, guidance=Guidance(3.0)),
     "8 steps, cfg 1, audio_steps 4": Request("a", steps=8, guidance=Guidance(1.0), audio_steps=4),
     "8 steps, cfg 1, audio_steps 8": Request("a", steps=8, guidance=Guidance(1.0), audio_steps=8),
+    "8 steps, cfg 1, audio_cfg 5, audio_steps 4": SOUNDING,
+    "the same, its teacher from layer 10 on": dataclasses.replace(SOUNDING, audio_teacher=10),
+    "the same, its teacher from layer 0 on": dataclasses.replace(SOUNDING, audio_teacher=0),
 }
+
+
+def teacher_share(first: int) -> float:
+    """What a teacher's pass from this layer on costs, of an evaluation, where all layers cost alike."""
+    return (max(DEFAULT.model.dual_tower_bridge.layers) - first) / DEFAULT.model.video_dit.num_layers
+
+
+def memory() -> None:
+    """The peak of an evaluation at the released size whose keys and values are kept, by where they lie."""
+    places = {"on the card": where_it_is, "in RAM or on the disk": lambda tensor, name: tensor[:, :0].clone()}
+    for width, height in ((640, 352), (1280, 720)):
+        preset = dataclasses.replace(DEFAULT, width=width, height=height)
+        for name, place in places.items():
+            for fp8 in (False, True):
+                with FakeTensorMode(), torch.no_grad():
+                    model, forward = forward_of(preset, Kernels(), torch.bfloat16, memory=VideoMemory(place, fp8))
+                    with PeakMem(model) as peak:
+                        forward()
+                print(
+                    f"| {width}x{height} | {name} | {'fp8' if fp8 else 'exact'} | {peak.peak / 2**30:.2f} |", flush=True
+                )
 
 
 def costs() -> None:
@@ -180,9 +209,12 @@ def costs() -> None:
         print(f"| {width}x{height}, 193 frames | evaluations | EFLOP | min at 100 TFLOP/s | at 700 |")
         print("| --- | --: | --: | --: | --: |")
         for name, request in COSTS.items():
-            count = request.plan.evaluations(request.steps)
-            work = count * (whole + (request.audio_steps - 1) * alone)
-            more = f" + {count * (request.audio_steps - 1)} of the audio" if request.audio_steps > 1 else ""
+            asked = range(request.steps if request.audio_teacher is not None else 0)
+            count, of_audio = counts(request.plan, request.steps, request.audio_steps, taught=asked)
+            share = teacher_share(request.audio_teacher or 0)
+            work = count * whole + of_audio * alone + len(asked) * share * whole
+            more = f" + {of_audio} of the audio" if of_audio else ""
+            more += f" + {len(asked)} x {share:.2f} of the teacher" if asked else ""
             minutes = (f"{work / rate / 60:.1f}" for rate in (1e14, 7e14))
             print(f"| {name} | {count}{more} | {work / 1e18:.3f} | {' | '.join(minutes)} |")
         print(f"An audio step alone: {alone:.2e} FLOPs, {alone / whole:.2%} of an evaluation.\n")
@@ -191,10 +223,14 @@ def costs() -> None:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--costs", action="store_true", help="of the released size, in place of errors")
+    arguments.add_argument("--memory", action="store_true", help="the peak with audio steps, by where they keep what")
     arguments.add_argument("--cache", action="store_true", help="of the step cache alone")
     options = arguments.parse_args()
     if options.costs:
         costs()
+        return
+    if options.memory:
+        memory()
         return
     torch.manual_seed(0)
     model = JointModel(SIZES).requires_grad_(False)

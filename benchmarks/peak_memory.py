@@ -22,17 +22,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mova import JointModel, MovaConfig
 from mova.model.kernels import LOW_MEMORY, Kernels
 from mova.model.presets import PRESETS, PRISM, Preset
+from mova.model.video_memory import VideoMemory
 from mova.sampling.conditioning import audio_latents, latent_frames
 
 
-def with_layers(config: MovaConfig, layers: int) -> MovaConfig:
-    """The released width with fewer layers, the last of them without sound."""
-    towers = replace(config.video_dit, num_layers=layers), replace(config.audio_dit, num_layers=layers - 1)
-    return MovaConfig(*towers, replace(config.dual_tower_bridge, visual_layers=layers, audio_layers=layers - 1))
+def with_layers(config: MovaConfig, layers: int, sound: int | None = None) -> MovaConfig:
+    """The released width with fewer layers, so many of them with sound (None: all but the last)."""
+    sound = layers - 1 if sound is None else sound
+    towers = replace(config.video_dit, num_layers=layers), replace(config.audio_dit, num_layers=sound)
+    return MovaConfig(*towers, replace(config.dual_tower_bridge, visual_layers=layers, audio_layers=sound))
 
 
 def forward_of(
-    preset: Preset, kernels: Kernels, dtype: torch.dtype, layers: int | None = None
+    preset: Preset,
+    kernels: Kernels,
+    dtype: torch.dtype,
+    layers: int | None = None,
+    memory: VideoMemory | None = None,
 ) -> tuple[JointModel, Callable[[], object]]:
     """The model without values, and one forward of it at the preset's clip size; to be used under FakeTensorMode."""
     size = latent_frames(preset.frames), preset.height // 8, preset.width // 8
@@ -42,7 +48,7 @@ def forward_of(
     audio = torch.empty(1, 128, audio_latents(preset.frames, preset.fps), dtype=dtype)
     text = torch.empty(1, 512, preset.model.video_dit.text_dim, dtype=dtype)
     timestep = torch.empty(1)
-    return model, lambda: model(video, audio, timestep, timestep, text, preset.fps)
+    return model, lambda: model(video, audio, timestep, timestep, text, preset.fps, memory=memory)
 
 
 def measure(

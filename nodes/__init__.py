@@ -11,6 +11,7 @@ def load() -> list[type]:
     """
     from . import (
         audio,
+        audio_teacher,
         conditioning,
         conditioning_files,
         enhance,
@@ -48,6 +49,7 @@ def load() -> list[type]:
         lora.MOVALoraLoader,
         options.MOVAModelOptions,
         step_cache.MOVAStepCache,
+        audio_teacher.MOVAAudioTeacher,
         audio.MOVAAudioVAELoader,
         enhance.MOVAEnhancePrompt,
         text.MOVATextEncode,

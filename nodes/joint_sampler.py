@@ -1,6 +1,6 @@
 """The sampler for both experts, which keeps what it has done until the clip is saved."""
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import comfy.sample
@@ -17,6 +17,7 @@ from ..mova.shorten import short
 from .guidance import GUIDANCE_TIP, GuidanceSchedule, spans_of
 from .host import kept_runs, notice
 from .host.audio_steps import with_audio_steps
+from .host.audio_teacher import teacher_of
 from .host.checks import check_finite, check_run, latent_parts
 from .host.experts import check_experts
 from .host.identity import identity
@@ -71,6 +72,17 @@ def stages_of(model_high: Any, model_low: Any, sigmas: Tensor, boundary: float) 
     switch = len(sigmas) - 1 if model_low is None else schedule.low_noise_start(sigmas, boundary)
     stages = [Stage(model_high, sigmas[: switch + 1]), Stage(model_low, sigmas[switch:])]
     return [stage for stage in stages if len(stage.sigmas) > 1]
+
+
+def taught_steps(stages: list[Stage]) -> list[int]:
+    """The steps of the experts that have a teacher of the audio."""
+    ends = [0, *accumulate(len(stage.sigmas) - 1 for stage in stages)]
+    return [
+        step
+        for stage, (first, end) in zip(stages, pairwise(ends), strict=True)
+        if teacher_of(stage.model.model_options) is not None
+        for step in range(first, end)
+    ]
 
 
 class MOVAJointSampler(io.ComfyNode):
@@ -211,7 +223,8 @@ class MOVAJointSampler(io.ComfyNode):
             made = {**latent, "samples": AudioVideoLatent([done.latents["video"], done.latents["audio"]])}
         else:
             memory = memory_line(model_high, latent_parts(latent))
-            line = RunLine(len(sigmas) - 1, plan, sampler, memory, 0 if done is None else done.step, audio_steps)
+            begun = 0 if done is None else done.step
+            line = RunLine(len(sigmas) - 1, plan, sampler, memory, begun, audio_steps, taught_steps(stages))
             run = (seed, plan, sampler, settings, keeper, done, line.step)
             made = sample(stages, positive, negative, latent, noise, *run)
         kept_runs.keep_finished(keeper, made, prompt)

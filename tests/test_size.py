@@ -37,3 +37,6 @@ def test_the_line_warns_of_clips_longer_than_the_training_only():
     release = PRESETS["MOVA-360p"]
     assert told(640, 352, 193, 24.0, release) == "640 x 352, 193 frames: 8.04 seconds at 24 a second"
     assert "trained on 8 seconds" in told(640, 352, 225, 24.0, release)
+    prism = PRISM["Prism 1080p"]
+    assert "trained on" not in told(1920, 1072, 289, 24.0, prism)
+    assert "trained on 12 seconds" in told(1920, 1072, 313, 24.0, prism)

@@ -11,6 +11,7 @@ from ..checkpoint.weights import assign, check_finite
 from ..errors import MovaError
 from ..lora.plan import Plan, read_changed
 from ..model.joint import JointModel
+from ..model.teacher import check_first
 from ..sampling.audio_steps import between
 from ..sampling.conditioning import audio_latents, latent_frames
 from ..sampling.euler import euler
@@ -19,7 +20,7 @@ from ..sampling.schedule import low_noise_start, sigmas
 from .request import Request
 from .rescue import Keep, Run, no_keeping
 from .runtime import Runtime, begin, layers_for
-from .velocity import Velocities
+from .velocity import Teacher, Velocities
 
 NO_LORAS: Plan = {}
 
@@ -56,6 +57,23 @@ def load_shared(checkpoint: Checkpoint, runtime: Runtime, loras: Plan = NO_LORAS
 def load_expert(model: JointModel, checkpoint: Checkpoint, runtime: Runtime, part: str, loras: Plan = NO_LORAS) -> None:
     """Put an expert into the model, tensor by tensor in place of the one that was there."""
     assign(model, read_changed(checkpoint.weights[part], loras.get(part, {}), runtime.dtype, runtime.device))
+
+
+def load_teacher(model: JointModel, checkpoint: Checkpoint, runtime: Runtime, part: str, first: int) -> JointModel:
+    """An expert without LoRAs, of which only what a teacher needs is loaded; audio tower and bridge are the model's."""
+    check_first(first, checkpoint.config.dual_tower_bridge)
+    last = max(checkpoint.config.dual_tower_bridge.layers)
+    operations, kernels = layers_for(runtime)
+    teacher = JointModel(checkpoint.config, device="meta", operations=operations, kernels=kernels)
+    teacher.audio_dit, teacher.dual_tower_bridge = model.audio_dit, model.dual_tower_bridge
+
+    def is_needed(name: str) -> bool:
+        where, _, rest = name.partition(".")
+        return first <= int(rest.split(".")[0]) < last if where == "blocks" else where != "head"
+
+    weights = checkpoint.weights[part]
+    assign(teacher, weights.read([name for name in weights.tensors if is_needed(name)], runtime.dtype, runtime.device))
+    return teacher
 
 
 def denoise(
@@ -102,6 +120,11 @@ def denoise(
             runtime.step(first + step + 1, request.steps)
 
         velocities = Velocities(model, texts, condition, request, video_sigmas)
+        if request.audio_teacher is not None and request.audio_steps > 1:
+            begin(runtime, f"{name} without LoRAs")
+            without = load_teacher(model, checkpoint, runtime, part, request.audio_teacher)
+            told = [without.embed_text(positive, *heard), without.embed_text(negative)]
+            velocities.teacher = Teacher(without, told, request.audio_teacher)
         own = partial(between, audio_sigmas[stage], count=request.audio_steps, shift=shifts[1])
         alone = None if request.audio_steps == 1 else (own, velocities.audio)
         try:
@@ -121,6 +144,7 @@ def denoise(
             raise not_finite(checkpoint, name, error.parts, [part, *JOINT], where, changed) from None
         finally:
             velocities.close()
+            velocities.teacher = None
     return video, audio
 
 

@@ -53,6 +53,7 @@ class Request:
     seed: int = 42
     audio_steps: int = 1  # of the audio in each step of the video
     audio_memory: str = AUDIO_MEMORY[0]  # how what these attend to is kept
+    audio_teacher: int | None = None  # the layer from which on they see the picture as the model without LoRAs does
     loras: tuple[LoraChoice, ...] = ()
 
     @property
@@ -72,6 +73,10 @@ class Request:
         check_audio_steps(self.audio_steps)
         if self.audio_memory not in AUDIO_MEMORY:
             raise MovaError(f"There is no audio memory {short(self.audio_memory)}; choose {' or '.join(AUDIO_MEMORY)}.")
+        if self.audio_teacher is not None and not self.loras:
+            raise MovaError(
+                "The audio's teacher is the model without the LoRAs; give a LoRA, or leave the teacher out."
+            )
         if self.boundary is not None and not is_boundary(self.boundary):
             raise MovaError(f"The boundary is {self.boundary}; it must be from 0 to 1, as {DEFAULT.boundary}.")
         if not 0 <= self.seed < 2**64:
@@ -87,6 +92,7 @@ def settings_of(checkpoint: Checkpoint, request: Request, runtime: Runtime) -> d
     kept = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
     kept |= {name: kept[name] is not None for name in ("image", "end_image")}
     optional = {"audio_prompt": None, "typed_prompt": None, "audio_steps": 1, "audio_memory": AUDIO_MEMORY[0]}
+    optional["audio_teacher"] = None
     for name, usual in optional.items():
         if kept[name] == usual:  # as in clips and kept runs of before there was such a setting
             del kept[name]

@@ -34,7 +34,7 @@ def frames_of(seconds: float, fps: float) -> int:
 def told(width: int, height: int, frames: int, fps: float, release: Preset) -> str:
     """The clip in a line, and what it means if it is longer than the release was trained on."""
     line = f"{width} x {height}, {frames} frames: {frames / fps:.2f} seconds at {fps:g} a second"
-    longest = release.frames / release.fps
+    longest = (release.longest or release.frames) / release.fps
     if frames / fps > longest + 0.5:
         line += f"; trained on {longest:.0f} seconds, longer clips may fall apart"
     if release.shift != DEFAULT.shift:

@@ -1,13 +1,15 @@
 """The velocities that the sampler follows: of both modalities, and of the audio alone."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ..model.joint import JointModel, Text
+from ..model.joint import JointModel, RunLayer, Text, run_layer
+from ..model.teacher import Tokens
 from ..model.video_memory import Shelf, VideoMemory, byte_count
-from ..sampling.audio_steps import apart, together
+from ..sampling.audio_steps import apart, of_video, shown, together
 from ..sampling.guidance import Guidance, guided
 from ..sampling.guidance_plan import step_of
 from ..sampling.schedule import TIMESTEPS
@@ -26,6 +28,7 @@ class Velocities:
     kept: dict[tuple[bool, bool], VideoMemory] = field(default_factory=dict)
     guidance: Guidance = field(default_factory=Guidance)  # of the step
     shelf: Shelf = field(default_factory=lambda: Shelf(free_on))
+    teacher: "Teacher | None" = None
 
     def joint(self, video: Tensor, audio: Tensor, video_time: float, audio_time: float) -> tuple[Tensor, Tensor]:
         """Of both, for euler. What the audio's own steps attend to is kept, if there are any."""
@@ -34,6 +37,8 @@ class Velocities:
         x = torch.cat([video, self.condition], dim=1)
         timesteps = [torch.tensor([time], device=video.device) for time in (video_time, audio_time)]
         self.kept.clear()
+        if self.teacher is not None:
+            return self.taught(self.teacher, x, video, audio, timesteps)
         needed = self.guidance.needed()
         both = needed if request.audio_steps == 1 else together(self.guidance)
 
@@ -49,6 +54,33 @@ class Velocities:
 
         found = {kind: evaluate(*kind) for kind in sorted(needed, key=lambda kind: kind not in both)}
         return guided(lambda *kind: found[kind], self.guidance)
+
+    def taught(
+        self, teacher: "Teacher", x: Tensor, video: Tensor, audio: Tensor, timesteps: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """As joint, where the audio sees the picture as the teacher does, from its first step on."""
+        both, asked = of_video(self.guidance), shown(self.guidance)
+
+        def evaluate(positive: bool, bridge: bool) -> tuple[Tensor, Tensor]:
+            scale, tokens = float(bridge), Tokens(teacher.first, run_layer)
+            prompt, mine = self.texts[0 if positive else 1], (positive, bridge) == asked
+            memory = self.memory(positive, x, 1) if mine else None
+            if memory is not None:
+                memory.until = teacher.first
+            given = (x, audio, timesteps[0], timesteps[1])
+            run: RunLayer = tokens if mine and teacher.first else run_layer
+            made = self.model(*given, prompt, self.request.fps, scale, scale, memory=memory, run_layer=run)
+            if memory is not None:
+                memory.until = None
+                text, fps = teacher.texts[0 if positive else 1], self.request.fps
+                look = partial(teacher.model.look, first=teacher.first, tokens=tokens.take())
+                look(*given, text, memory, fps, scale, scale)
+                self.kept[asked] = memory
+            return made
+
+        found = {kind: evaluate(*kind) for kind in together(self.guidance)}
+        needed = both if set(both.needed()) <= set(found) else self.guidance
+        return guided(lambda *kind: found[kind], needed)[0], self.audio(audio, float(timesteps[1]))
 
     def audio(self, audio: Tensor, time: float) -> Tensor:
         """Of the audio alone, against what the last evaluation of both has kept of the video."""
@@ -82,6 +114,15 @@ class Velocities:
         """Drop what is kept, on the disk too."""
         self.kept.clear()
         self.shelf.close()
+
+
+@dataclass(eq=False)
+class Teacher:
+    """An expert without LoRAs, which is asked from a layer on. `texts`: as of Velocities, embedded by it."""
+
+    model: JointModel
+    texts: list[Text]
+    first: int = 0
 
 
 def free_on(device: torch.device) -> float:

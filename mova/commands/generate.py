@@ -35,6 +35,10 @@ def add_to(commands: Any) -> None:
     add("--audio-steps", type=whole, default=1, help="of the audio in each step, for runs of few steps")
     kept = "how what these attend to is kept; fp8: in half the memory"
     add("--audio-memory", choices=("exact", "fp8"), default="exact", help=kept)
+    taught = (
+        "see the picture as the model without the LoRAs makes it, from this layer on (0: all); more memory and work"
+    )
+    add("--audio-teacher", type=whole, metavar="LAYER", help=f"the sound's own steps {taught}")
     add("--guidance", type=float, default=DEFAULT.guidance, help="of the text, on both modalities")
     add("--audio-guidance", type=float, help="of the text on the audio, if it should differ")
     add("--bridge-guidance", type=float, default=1.0, help="more ties the sound closer to the picture; 1 is off")
@@ -202,6 +206,7 @@ def request_from(options: argparse.Namespace) -> Any:
         "seed",
         "audio_steps",
         "audio_memory",
+        "audio_teacher",
     )
     values = {
         name: getattr(options, name) for name in (*same, "video_shift", "audio_shift", "boundary") if name in options

@@ -117,6 +117,13 @@ class Bridge(nn.Module):
             audio = add_scaled(audio, update, given.v2a_scale)
         return video, audio
 
+    def look(self, layer: int, video: Tensor, given: BridgeInput) -> None:
+        """What the audio attends to in the video, kept in given.memory; nothing is updated."""
+        to_audio: Any = self.video_to_audio_conditioners[layer]
+        if given.memory is not None and not is_off(given.v2a_scale):
+            y = to_audio.y_norm(video)
+            given.memory.keep(layer, *to_audio.inner.keys_and_values(y, given.kernels, given.video_rotation))
+
     def remember(self, layer: int, audio: Tensor, memory: VideoMemory, given: BridgeInput) -> Tensor:
         """The audio's update alone, from what is kept of the video; in place where no gradients are recorded."""
         if layer not in memory.layers or is_off(given.v2a_scale):

@@ -64,6 +64,16 @@ class Layer:
         return run_block(block, video, self.video), run_block(others[self.index], audio, self.audio)
 
 
+def block_inputs(
+    text: Text, video: Tensor, audio: Tensor, rotations: Rotations, used: KernelsByPlace
+) -> tuple[BlockInput, BlockInput]:
+    """What the blocks of each tower get beside their tokens, with its modulation; the same in all layers."""
+    return (
+        BlockInput(text.video, video, rotations.video, used.video),
+        BlockInput(text.audio, audio, rotations.audio, used.audio),
+    )
+
+
 # (layer index, the layer, video tokens, audio tokens) -> their new values.
 RunLayer = Callable[[int, Layer, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -183,15 +193,52 @@ class JointModel(Tower):
         audio, audio_grid = self.audio_dit.patchify(audio.to(dtype))
         rotations = rotations or self.rotations(video_grid, audio_grid[0], fps, video.device)
         bridge = BridgeInput(used.bridge, *rotations.bridge, a2v_scale, v2a_scale, memory)
-        inputs = (
-            BlockInput(text.video, video_modulation, rotations.video, used.video),
-            BlockInput(text.audio, audio_modulation, rotations.audio, used.audio),
-        )
+        inputs = block_inputs(text, video_modulation, audio_modulation, rotations, used)
         for i in range(len(self.blocks)):
             video, audio = run_layer(i, Layer(i, self, video_time, *inputs, bridge), video, audio)
 
         video = self.unpatchify(self.head(video, video_time), video_grid)
         return video, self.audio_dit.unpatchify(self.audio_dit.head(audio, audio_time), audio_grid)
+
+    def look(
+        self,
+        video: Tensor,
+        audio: Tensor,
+        video_timestep: Tensor,
+        audio_timestep: Tensor,
+        context: Tensor | Text,
+        memory: VideoMemory,
+        fps: float | Window = 24.0,
+        a2v_scale: Scale = 1.0,
+        v2a_scale: Scale = 1.0,
+        kernels: KernelsByPlace | None = None,
+        run_layer: RunLayer = run_layer,
+        rotations: Rotations | None = None,
+        first: int = 0,
+        tokens: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        """Into memory what the audio attends to in the video, from layer `first` on; as forward, without velocities.
+
+        tokens: of video and audio in front of that layer, where another model has computed those before it; they are
+        used up. Layers behind the last that the audio attends to are not computed.
+        """
+        used = kernels or KernelsByPlace(self.kernels, self.kernels, self.kernels)
+        text = context if isinstance(context, Text) else self.embed_text(context)
+        dtype = text.video.dtype
+        time, modulation = self.embed_time(video_timestep, dtype)
+        _, audio_modulation = self.audio_dit.embed_time(audio_timestep, dtype)
+        grid = tuple(n // p for n, p in zip(video.shape[2:], self.sizes.patch_size, strict=True))
+        rotations = rotations or self.rotations(grid, audio.shape[-1], fps, video.device)
+        bridge = BridgeInput(used.bridge, *rotations.bridge, a2v_scale, v2a_scale, memory)
+        inputs = block_inputs(text, modulation, audio_modulation, rotations, used)
+        if tokens is None:
+            video, audio = self.patchify(video.to(dtype))[0], self.audio_dit.patchify(audio.to(dtype))[0]
+        else:
+            video, audio = tokens
+        last = max(self.dual_tower_bridge.config.layers)
+        for i in range(first, last):
+            video, audio = run_layer(i, Layer(i, self, time, *inputs, bridge), video, audio)
+        self.dual_tower_bridge.look(last, video, bridge)
 
     def audio_velocity(
         self,

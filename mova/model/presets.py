@@ -22,14 +22,16 @@ class Preset:
     boundary: float = 0.9  # sigma below which the low-noise expert works
     model: MovaConfig = RELEASED
     audio_vae: AudioVAEConfig = field(default_factory=AudioVAEConfig)
+    longest: int | None = None  # frames of the longest clips in training, if not `frames`
 
 
 PRESETS = {"MOVA-360p": Preset(640, 352), "MOVA-720p": Preset(1280, 720)}
-# Trained on from MOVA-360p at three sizes. Shifts: Prism's README, the least of each range.
+# Trained on from MOVA-360p at three sizes. Shifts: Prism's README, the least of each range; longest: its training's
+# configurations there.
 PRISM = {
-    "Prism 720p": Preset(1280, 720, 205, shift=7.0, audio_shift=7.0),
-    "Prism 1080p": Preset(1920, 1072, 205, shift=9.0, audio_shift=7.0),
-    "Prism 2K": Preset(2560, 1440, 205, shift=13.0, audio_shift=7.0),
+    "Prism 720p": Preset(1280, 720, 205, shift=7.0, audio_shift=7.0, longest=289),
+    "Prism 1080p": Preset(1920, 1072, 205, shift=9.0, audio_shift=7.0, longest=289),
+    "Prism 2K": Preset(2560, 1440, 205, shift=13.0, audio_shift=7.0, longest=265),
 }
 # What a clip is where nobody says otherwise.
 DEFAULT = PRESETS["MOVA-360p"]

@@ -98,9 +98,12 @@ class VideoMemory:
     place: Place = where_it_is
     fp8: bool = False
     name: str = ""  # among several that are kept together
+    until: int | None = None  # the layer from which on nothing is kept; None: none
     layers: dict[int, tuple[Kept, Kept]] = field(default_factory=dict)
 
     def keep(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        if self.until is not None and layer >= self.until:
+            return
         name = f"{self.name}{layer}"
         self.layers[layer] = self.stored(keys, name + "k"), self.stored(values, name + "v")
 

@@ -5,6 +5,8 @@ Few video steps are enough for the picture where a LoRA is distilled for them, a
 the audio tower alone.
 """
 
+from collections.abc import Container
+
 import torch
 from torch import Tensor
 
@@ -43,8 +45,18 @@ def together(guidance: Guidance) -> list[Kind]:
     What the audio needs beside them (its own guidance, where the video has none) it evaluates alone, against what one
     of these has kept of the video. With the bridge on in none of them there would be nothing: then it is all.
     """
-    needed = Guidance(guidance.text, guidance.bridge).needed()
+    needed = of_video(guidance).needed()
     return needed if any(bridge for _, bridge in needed) else guidance.needed()
+
+
+def of_video(guidance: Guidance) -> Guidance:
+    """That of the video, which the audio follows."""
+    return Guidance(guidance.text, guidance.bridge)
+
+
+def shown(guidance: Guidance) -> Kind:
+    """Which of the evaluations together a teacher is asked for: with text, if there is one."""
+    return next(kind for kind in reversed(together(guidance)) if kind[1])
 
 
 def apart(guidance: Guidance) -> Guidance:
@@ -52,11 +64,19 @@ def apart(guidance: Guidance) -> Guidance:
     return Guidance(guidance.audio, guidance.bridge)
 
 
-def counts(plan: GuidancePlan, steps: int, audio_steps: int, first: int = 0) -> tuple[int, int]:
-    """How many evaluations a run of Euler's makes from a step on: of both modalities, and of the audio alone."""
+def counts(
+    plan: GuidancePlan, steps: int, audio_steps: int, first: int = 0, taught: Container[int] = ()
+) -> tuple[int, int]:
+    """How many evaluations a run of Euler's makes from a step on: of both modalities, and of the audio alone.
+
+    taught: steps in which a teacher (mova/model/teacher.py) is asked, once; there all audio steps are alone.
+    """
     if audio_steps == 1:
         return plan.evaluations(steps, first), 0
-    each = [plan.at(step, steps) for step in range(first, steps)]
-    both = [len(together(guidance)) for guidance in each]
-    alone = [len(g.needed()) - n + (audio_steps - 1) * len(apart(g).needed()) for g, n in zip(each, both, strict=True)]
-    return sum(both), sum(alone)
+    both = alone = 0
+    for step in range(first, steps):
+        guidance = plan.at(step, steps)
+        mine, own = len(together(guidance)), len(apart(guidance).needed())
+        both += mine
+        alone += audio_steps * own if step in taught else len(guidance.needed()) - mine + (audio_steps - 1) * own
+    return both, alone

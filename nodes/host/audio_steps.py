@@ -14,8 +14,11 @@ from comfy.k_diffusion.sampling import to_d, trange
 from torch import Tensor
 
 from ...mova import MovaError
+from ...mova.model.joint import RunLayer
+from ...mova.model.teacher import Tokens
 from ...mova.model.video_memory import Shelf, VideoMemory, joined
 from ...mova.sampling.audio_steps import between, check_audio_steps
+from .audio_teacher import Teacher, teacher_of
 
 KEY = "mova_video_memory"  # in transformer_options
 
@@ -31,12 +34,17 @@ class Memories:
 
     fp8: bool = False
     recording: bool = True
+    teacher: Teacher | None = None
+    teaching: bool = False  # its pass is at work
+    pupils: Sequence[Any] = ()  # uuids of the conditionings that it is asked for
+    tokens: dict[Any, tuple[Tensor, Tensor]] = field(default_factory=dict)  # of these, in front of its first layer
     found: dict[Any, VideoMemory] = field(default_factory=dict)
     shelf: Shelf = field(default_factory=shelf)
 
     def begin(self) -> None:
         """A video step: what the last one has kept is dropped."""
         self.found.clear()
+        self.tokens.clear()
         self.recording = True
 
     def close(self) -> None:
@@ -55,6 +63,29 @@ class Memories:
         rows = batch // len(uuids)
         for i, uuid in enumerate(uuids):
             self.found[uuid] = memory.rows(slice(i * rows, i * rows + rows))
+
+    def taught(self) -> None:
+        """The teacher has been asked: what it saw is all that is kept."""
+        self.found = {uuid: self.found[uuid] for uuid in self.pupils}
+        self.tokens.clear()
+        self.teaching = self.recording = False
+
+    def tokens_at(self, first: int, run: RunLayer, uuids: Sequence[Any], batch: int) -> Tokens:
+        """Around run_layer: what keeps the tokens of those whom the teacher is asked for."""
+        each = batch // len(uuids)
+        rows = [i * each + row for i, uuid in enumerate(uuids) if uuid in self.pupils for row in range(each)]
+        return Tokens(first, run, rows)
+
+    def take_tokens(self, tokens: Tokens, uuids: Sequence[Any]) -> None:
+        mine = [uuid for uuid in uuids if uuid in self.pupils]
+        if mine and (kept := tokens.take()) is not None:
+            parts = zip(*(part.chunk(len(mine)) for part in kept), strict=True)
+            self.tokens |= {uuid: (video, audio) for uuid, (video, audio) in zip(mine, parts, strict=True)}
+
+    def given_tokens(self, uuids: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """For the teacher, who uses them up."""
+        found = [self.tokens[uuid] for uuid in uuids]
+        return torch.cat([video for video, _ in found]), torch.cat([audio for _, audio in found])
 
     def of(self, uuids: Sequence[Any]) -> VideoMemory:
         """Of one that was not evaluated with the video: what another has kept."""
@@ -91,7 +122,7 @@ def sample_euler(
     options = extra_args["model_options"]
     if "context_handler" in options:
         raise MovaError("audio_steps does not work with context windows; set it to 1.")
-    memories = Memories(fp8)
+    memories = Memories(fp8, teacher=teacher_of(options))
     told = {**options.get("transformer_options", {}), KEY: memories}
     args = {**extra_args, "model_options": {**options, "transformer_options": told}}
     ones, start, table = x.new_ones([len(x)]), x.shape[2] - numbers, sigmas.cpu()
@@ -103,9 +134,14 @@ def sample_euler(
             direction = to_d(x, sigmas[i], denoised)
             if callback is not None:
                 callback({"x": x, "i": i, "sigma": sigmas[i], "sigma_hat": sigmas[i], "denoised": denoised})
-            memories.recording = False
-            audio = x[..., start:] + direction[..., start:] * (own[i][1] - own[i][0])
-            for now, after in pairwise(own[i][1:]):
+            memories.recording, audio, inner = False, x[..., start:], own[i]
+            if memories.teacher is None:
+                audio, inner = audio + direction[..., start:] * (inner[1] - inner[0]), inner[1:]
+            else:
+                memories.teaching = True
+                model(x, sigmas[i] * ones, **args)
+                memories.taught()
+            for now, after in pairwise(inner):
                 alone = model(torch.cat([x[..., :start], audio], dim=2), now * ones, **args)[..., start:]
                 audio = audio + to_d(audio, now, alone) * (after - now)
             video = x[..., :start] + direction[..., :start] * (sigmas[i + 1] - sigmas[i])

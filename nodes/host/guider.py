@@ -10,7 +10,7 @@ import node_helpers
 import torch
 from torch import Tensor
 
-from ...mova.sampling.audio_steps import apart, together
+from ...mova.sampling.audio_steps import apart, of_video, shown, together
 from ...mova.sampling.guidance import Guidance, Kind, guided
 from ...mova.sampling.guidance_plan import GuidancePlan, Spans, step_of
 from . import notice
@@ -126,10 +126,19 @@ class MovaGuider(comfy.samplers.CFGGuider):
         if self.plan.spans != Spans():  # else nothing waits for the device
             assert self.sigmas is not None
             guidance = self.plan.at(step_of(float(timestep.flatten()[0]), self.sigmas), len(self.sigmas) - 1)
+        memories: Memories | None = options.get("transformer_options", {}).get(KEY)
+        if memories is not None and memories.teacher is not None:
+            conds = self.conds[CONDITIONINGS[shown(guidance)]]
+            memories.pupils = [cond["uuid"] for cond in conds]
+            if memories.teaching:
+                with memories.teacher.at_work(self.model_patcher, x) as teacher:
+                    comfy.samplers.calc_cond_batch(teacher, [conds], x, timestep, options)
+                return x
+            if memories.recording:
+                guidance = of_video(guidance)
         if is_ordinary(guidance):
             self.set_cfg(guidance.text)
             return super().predict_noise(x, timestep, options, seed)
-        memories: Memories | None = options.get("transformer_options", {}).get(KEY)
         if memories is not None and not memories.recording:
             guidance = apart(guidance)
         kinds = guidance.needed()

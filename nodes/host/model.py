@@ -103,13 +103,25 @@ class HostModel(JointModel):
         rotations, hooks, (ratio, a2v_scale, v2a_scale) = self.prepare(compiled, size, settings, used)
         audio, audio_timestep, finish = shift_audio(x[1], timestep, ratio)
         memories: Memories | None = transformer_options.get(KEY)
+        uuids = transformer_options.get("uuids", ())
+        if memories is not None and memories.teaching:
+            text = context if audio_context is None else self.embed_text(context, audio_context)
+            given = (latents, audio, timestep, audio_timestep, text)
+            run = self.layer_runner(transformer_options, latents, used, hooks, prefetch=False)
+            self.teach(memories, uuids, grid, given, (frame_rate, a2v_scale, v2a_scale, used, run, rotations))
+            return [torch.zeros_like(part) for part in x]
         if memories is not None and not memories.recording:
             heard = self.audio_dit.text_embedding(context if audio_context is None else audio_context)
             kept, run_alone = memories.of(transformer_options["uuids"]), self.audio_runner(used, hooks)
             alone = (audio, audio_timestep, heard, kept, rotations, v2a_scale, used, run_alone)
             return [torch.zeros_like(x[0]), finish(self.audio_velocity(*alone))]
-        uuids = transformer_options.get("uuids", ())
-        memory = None if memories is None else self.new_memory(memories, latents, grid, uuids)
+        run, tokens, memory = self.layer_runner(transformer_options, latents, used, hooks), None, None
+        first = memories.teacher.first if memories is not None and memories.teacher is not None else None
+        if memories is not None and first != 0:
+            memory = self.new_memory(memories, latents, grid, uuids)
+            memory.until = first
+        if memories is not None and first:
+            run = tokens = memories.tokens_at(first, run, uuids, len(latents))
         video, audio = super().forward(
             latents,
             audio,
@@ -120,13 +132,33 @@ class HostModel(JointModel):
             a2v_scale,
             v2a_scale,
             kernels=used,
-            run_layer=self.layer_runner(transformer_options, latents, used, hooks),
+            run_layer=run,
             rotations=rotations,
             memory=memory,
         )
         if memories is not None and memory is not None:
             memories.take(memory, uuids, len(latents))
+        if memories is not None and tokens is not None:
+            memories.take_tokens(tokens, uuids)
         return [video, finish(audio)]
+
+    def teach(
+        self,
+        memories: Memories,
+        uuids: Sequence[Any],
+        grid: torch.Size,
+        given: tuple[Any, ...],
+        others: tuple[Any, ...],
+    ) -> None:
+        """A teacher's pass (JointModel.look, which gets what is `given`, memory, and the others)."""
+        first = memories.teacher.first if memories.teacher is not None else 0
+        before = memories.of(uuids).layers if first else {}
+        memory = self.new_memory(memories, given[0], grid, uuids)
+        memory.layers |= before
+        tokens = memories.given_tokens(uuids) if first else None
+        look: Any = self.look  # mypy cannot count what is given
+        look(*given, memory, *others, first=first, tokens=tokens)
+        memories.take(memory, uuids, len(given[0]))
 
     def new_memory(self, memories: Memories, latents: Tensor, grid: torch.Size, uuids: Sequence[Any]) -> VideoMemory:
         """For one evaluation, of as many conditionings as are in its batch."""
@@ -165,13 +197,21 @@ class HostModel(JointModel):
         return rotations, hooks, settings.held(compiled, device)
 
     def layer_runner(
-        self, transformer_options: dict[str, Any], latents: Tensor, used: KernelsByPlace, hooks: Hooks
+        self,
+        transformer_options: dict[str, Any],
+        latents: Tensor,
+        used: KernelsByPlace,
+        hooks: Hooks,
+        prefetch: bool = True,
     ) -> RunLayer:
-        """What is done around each layer: fetch the next one's weights, and call what is plugged in."""
+        """What is done around each layer: fetch the next one's weights, and call what is plugged in.
+
+        prefetch: as all layers follow each other from the first to the last.
+        """
         functions = transformer_options.get("patches_replace", {}).get("dit", {})
         replacements, after = Replacements(functions, transformer_options), patches(transformer_options, "double_block")
         modules, queue, device = [], None, latents.device
-        if model_prefetch is not None:
+        if model_prefetch is not None and prefetch:
             modules = self.layer_modules()
             queue = model_prefetch.make_prefetch_queue(modules, device, transformer_options)
 

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import median
 from typing import Any
 
@@ -39,12 +39,22 @@ class RunLine:
     several times in a step."""
 
     def __init__(
-        self, steps: int, plan: GuidancePlan, sampler: Any, memory: str, done: int = 0, audio_steps: int = 1
+        self,
+        steps: int,
+        plan: GuidancePlan,
+        sampler: Any,
+        memory: str,
+        done: int = 0,
+        audio_steps: int = 1,
+        taught: Collection[int] = (),
     ) -> None:
-        count, alone = counts(plan, steps, audio_steps, done)
+        """taught: steps in which a teacher of the audio is asked."""
+        count, alone = counts(plan, steps, audio_steps, done, taught)
         least = "" if getattr(sampler, "sampler_function", None) in (EULER, sample_euler) else "at least "
         self.steps = steps
         more = f", {alone} of the audio alone" if alone else ""
+        asked = sum(step >= done for step in taught) if audio_steps > 1 else 0
+        more += f", {asked} of its teacher" if asked else ""
         self.size = f"{least}{count} evaluation{'s' * (count != 1)}{more}; {memory}"
         self.begun = self.last = time.monotonic()
         self.took: list[float] = []

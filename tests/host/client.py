@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from warm import Forked
+from warm import Forked, forked, spawned
 
 HERE = Path(__file__).parent
 BINARY_TEXT = 3  # what a binary message holds; the others are pictures
@@ -131,13 +131,7 @@ class Server:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         environment.setdefault("MOVA_NO_DOWNLOADS", "1")  # no test is to bring 62 GB by chance
         environment.setdefault("OMP_NUM_THREADS", "1")  # for models this small, threads are only in each other's way
-        if warm and hasattr(os, "fork"):
-            self.process = Forked(self.command, self.log, self.base, environment)
-        else:
-            with open(self.log, "wb") as log:
-                self.process = subprocess.Popen(
-                    self.command, stdout=log, stderr=log, cwd=self.base, env=environment, start_new_session=True
-                )
+        self.process = (forked if warm else spawned)(self.command, self.log, self.base, environment)
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             if self.process.poll() is not None:

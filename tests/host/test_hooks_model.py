@@ -90,6 +90,8 @@ calls = []
 
 def override(function, q, k, v, heads, mask=None, **kwargs):
     options = kwargs["transformer_options"]
+    for part in (q, k, v):  # heads are told apart without a copy
+        part.view(len(part), -1, heads, part.shape[2] // heads)
     calls.append((q.shape, k.shape, v.shape, heads, mask, options["block_index"], options["block_type"]))
     return function(q, k, v, heads, mask=mask, **kwargs)
 

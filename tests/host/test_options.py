@@ -253,10 +253,11 @@ import comfy.sampler_helpers
 import comfy.sd
 from pack.mova import JointModel
 from pack.mova.tools import tiny
-from pack.nodes.host import run_line
+from pack.nodes.host import family, run_line
 from pack.nodes.options import Options, with_options
 
 state = JointModel(tiny.CONFIG).state_dict()
+family.register()
 high = comfy.sd.load_diffusion_model_state_dict(state)
 told = []
 comfy.model_management.load_models_gpu = lambda models, memory_required=0, **more: told.append(

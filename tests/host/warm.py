@@ -111,3 +111,15 @@ class Forked:
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
+
+
+def spawned(command: list[str], log: Path, folder: Path, environment: dict[str, str]) -> subprocess.Popen:
+    """A server as users start it."""
+    with open(log, "wb") as file:
+        return subprocess.Popen(command, stdout=file, stderr=file, cwd=folder, env=environment, start_new_session=True)
+
+
+def forked(command: list[str], log: Path, folder: Path, environment: dict[str, str]) -> "Forked | subprocess.Popen":
+    """As a fork of starter, where there are forks."""
+    begin = Forked if hasattr(os, "fork") else spawned
+    return begin(command, log, folder, environment)
