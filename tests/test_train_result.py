@@ -6,6 +6,7 @@ import torch
 from golden import error
 from PIL import Image
 from safetensors.torch import load_file
+from slow import slow
 from train_runs import TRAIN, contents
 
 from mova.__main__ import main
@@ -20,9 +21,9 @@ from mova.sampling.guidance import Guidance
 from mova.train import velocity_losses
 from mova.train.base import released
 from mova.train.cache import Cache
-from mova.train.draws import noises
-from mova.train.loop import validation_loss
-from mova.train.run import begin_run
+from mova.train.draws import fixed_timesteps, noises
+from mova.train.loop import losses_of, validation_loss
+from mova.train.run import begin_run, seen_through
 from mova.train.settings import settings_from
 
 CPU = torch.device("cpu")
@@ -44,6 +45,44 @@ def test_a_lora_overfits_two_clips(place):
         assert len(plot.getcolors(10**6)) > 5
     check_loaded(place, out, checkpoint)
     check_generated(place, out)
+
+
+@slow("a minute; one expert is trained in the test above")
+def test_a_lora_for_both_experts_overfits_two_clips(place):
+    """Picture and sound, of each expert, at fixed timesteps of its own; together below a tenth."""
+    out = place / "both.safetensors"
+    chosen = ["--targets", "attention+mlp", "--rank", "128", "--alpha", "128", "--lr", "4e-3", "--warmup", "10"]
+    more = ["--steps", "400", "--checkpoints", "none"]
+    assert main(["train", str(place / "large"), "--out", str(out), *TRAIN, *chosen, *more]) == 0
+    options = {"base": "bf16", "dtype": "fp32", "checkpoints": "none", "targets": "attention+mlp"}
+    settings = settings_from("ours", {**options, "rank": 128, "alpha": 128.0})
+    checkpoint = open_checkpoint(place / "release", (*settings.trained, *JOINT))
+    run = begin_run(released(checkpoint, settings), Cache(place / "large"), settings, place / "none.safetensors", CPU)
+    before, parts_before = validation_loss(run), parts_of(run)
+    tensors = load_file(out)
+    with torch.no_grad():
+        for name, parameter in run.parameters.items():
+            parameter.copy_(tensors[name])
+    after, parts_after = validation_loss(run), parts_of(run)
+    print(f"{before:.4f} to {after:.4f}", parts_before, parts_after)
+    assert after < before / 10
+    assert all(now < 0.25 * parts_before[part] for part, now in parts_after.items())
+
+
+@torch.no_grad()
+def parts_of(run):
+    """The mean loss of each expert and modality at its fixed timesteps."""
+    found = {}
+    for expert in run.settings.trained:
+        model, times = seen_through(run, expert), fixed_timesteps(expert, run.share)
+        losses = [
+            losses_of(run, model, run.cache.item(entry.clip), entry.text, time, f"fixed/{entry.clip}")
+            for entry in run.entries
+            for time in times
+        ]
+        for index, modality in enumerate(("video", "audio")):
+            found[expert, modality] = sum(float(pair[index]) for pair in losses) / len(losses)
+    return found
 
 
 def check_generated(place, out):

@@ -74,10 +74,14 @@ def base_of(models: Mapping[str, Any]) -> Base:
 
 
 def digest_of(model: Any, joint: bool) -> str:
-    """By a few values of each weight in the audio tower and the bridge, or in all else."""
+    """By a few values of each weight in the audio tower and the bridge, or in all else, wherever they lie."""
     parts = tuple(f"diffusion_model.{part}." for part in JOINT)
-    weights = [one for one in identity.weights_before(model) if one[0].startswith(parts) == joint]
-    return identity.digest(weights, identity.FEW)
+    weights = [
+        (name, dtype, shape, stored.detach().flatten()[: identity.FEW].cpu().as_subclass(Tensor))
+        for name, dtype, shape, _, stored in identity.weights_before(model)
+        if name.startswith(parts) == joint
+    ]
+    return identity.digest(weights)
 
 
 def stored(name: str, weight: Any) -> Tensor | Stored:

@@ -21,6 +21,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 import torch  # noqa: E402
 from client import Result, Server, find_comfyui  # noqa: E402
 from clips import read_clip  # noqa: E402
+from PIL import Image  # noqa: E402
 from small_workflows import NAMES, shipped, small_server  # noqa: E402
 
 from mova import MovaError  # noqa: E402
@@ -119,9 +120,14 @@ def not_whole(path: Path) -> str:
             )
         if path.parent.name == RUNS:
             read_run(path)
-        elif path.name != LATENTS:
+        elif path.suffix == ".png":
+            with Image.open(path) as picture:
+                picture.load()
+        elif path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+        elif path.suffix != ".csv" and path.name != LATENTS:
             check_finite(open_weights(path))
-    except MovaError as error:
+    except (MovaError, OSError, ValueError) as error:
         return str(error)
     return ""
 

@@ -174,3 +174,21 @@ def test_a_lora_is_applied_to_weights_as_they_come(device, server, files):
 def test_a_released_folder_s_weights_are_read_from_their_files_as_a_single_file_s_are(device):
     from_files, from_folder = (run(device, 0.5, files).numbers["bytes_from_files"] for files in (FILES, FOLDER))
     assert from_folder == from_files > 0
+
+
+def test_training_sees_the_same_weights_wherever_a_run_has_left_them(device):
+    """On the device, in RAM or in both: a run that was stopped is known again, and trains on the file's numbers."""
+    seen = []
+    for sampled in (False, True):
+        graph = Graph()
+        loader = graph.add("MOVAModelLoader", **FILES)
+        after = {}
+        if sampled:
+            watch = graph.add("DynamicWatch", high=ref(loader), low=ref(loader, 1), experts=1.5)
+            given = graph.add("ProbeGiven", **GIVEN)
+            after = {"after": ref(graph.joint(ref(watch), given, model_low=ref(watch, 1), steps=4))}
+        node = graph.add("ProbeTrainable", high=ref(loader), low=ref(loader, 1), **after)
+        seen.append(ran(device, graph).outputs[node])
+    fresh, used = seen
+    assert used["devices"] != fresh["devices"] == ["cpu"]
+    assert used["key"] == fresh["key"] and used["total"] == fresh["total"]

@@ -9,7 +9,7 @@ from .anything import Any, Odd, Witness
 from .broken import NanAt, NanClip, NanSampler, NanText, NanVAE
 from .downloads import Downloads
 from .given import Cached, FrameRate, Given, GivenLatent, Images, Nothing, Text
-from .model import About, Forward, Patch
+from .model import About, Forward, Patch, Trainable
 from .saving import Resample, Save, SaveAudio, SaveConditioning, Sigmas
 from .stand_ins import Anything, Clip, CountingClip, HunyuanVAE, Size, Tokenizer, WanVAE
 from .trouble import OneStepMore, StopAt, Trouble
@@ -72,6 +72,7 @@ NODES = (
     SaveAudio,
     Resample,
     About,
+    Trainable,
     Any,
     Odd,
     Witness,

@@ -1,5 +1,7 @@
 """What is done with a model: patches of packs, one forward as it is, and what the host has made of its file."""
 
+import sys
+
 import comfy.model_management
 import torch
 
@@ -93,3 +95,33 @@ class About(Fresh):
             "tables": getattr(inner.diffusion_model, "last_rotations", None) is not None,
         }
         return {"ui": {"about": [about]}}
+
+
+class Trainable(Fresh):
+    """What MOVA Train LoRA sees of two experts, wherever the host has their weights: the key, and all that it loads."""
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {"high": ("MODEL",), "low": ("MODEL",)},
+            "optional": {"after": ("LATENT",)},
+        }
+
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+
+    def run(self, high, low, after=None):
+        training, settings = (
+            next(module for name, module in sys.modules.items() if name.endswith(f"mova.{place}"))
+            for place in ("nodes.host.training", "mova.train.settings")
+        )
+        base = training.base_of({"high_noise": high, "low_noise": low})
+        devices = sorted({str(weight.device) for weight in high.model.diffusion_model.parameters()})
+        with torch.inference_mode(False):
+            comfy.model_management.unload_all_models()
+            chosen = settings.Settings(base="bf16", dtype="fp32")
+            models = base.load(chosen, torch.device("cpu"), lambda part: None, None).values()
+            layers = [module for model in models for module in model.modules() if hasattr(module, "stored")]
+            total = sum(float(layer.matrix(torch.zeros(1)).double().abs().sum()) for layer in layers)
+            total += sum(float(weight.double().abs().sum()) for model in models for weight in model.parameters())
+        return {"ui": {"key": [base.weights], "devices": devices, "total": [total]}}
