@@ -50,7 +50,7 @@ def empty_server(host: tuple[Path, str], base: Path, hub: Hub, *arguments: str) 
     before = {name: os.environ.get(name) for name in given}
     os.environ |= given
     try:
-        server.start(warm=False)  # the hub that it asks is told to its libraries as they are imported
+        server.start()
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
