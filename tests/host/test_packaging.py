@@ -60,7 +60,7 @@ def test_it_holds_the_pack_and_nothing_for_developers(archive):
     }
     assert not left_out & {path.name for path in archive.iterdir()}
     sizes = {path: path.stat().st_size for path in archive.rglob("*") if path.is_file()}
-    assert sum(sizes.values()) < 3_000_000, sorted(sizes, key=sizes.get)[-5:]
+    assert sum(sizes.values()) < 3_500_000, sorted(sizes, key=sizes.get)[-5:]
     assert not [path for path in sizes if path.suffix in (".pyc", ".part", ".safetensors", ".mp4")]
     kinds = {path.suffix for path in (archive / "workflows").rglob("*") if path.is_file()}
     assert kinds == {".json", ".jpg"}, "what ships there is workflows and pictures"
