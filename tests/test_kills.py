@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from slow import slow
 
 KILL = Path(__file__).parent / "kill.py"
 
 
+@slow("as make kills, with a few")
 @pytest.mark.skipif(sys.platform != "linux", reason="kill.py forks a process that has threads")
 def test_whatever_moment_a_process_is_killed_at_the_next_one_leaves_what_there_would_be_without(tmp_path):
     command = [sys.executable, KILL, "--times", "9", "--only", "convert", "download", "save"]

@@ -1,9 +1,6 @@
 """Several processes train as one does; a real optimizer of 8 bits goes on where it was stopped."""
 
-import contextlib
-import multiprocessing
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from slow import slow
 from test_train_command import check_same_run, stop_in_step
+from train_processes import divided, forked, free_port, together
 from train_runs import TRAIN
 
 from mova.__main__ import main
@@ -26,46 +24,6 @@ MORE = ["--sample-every", "4", "--sample-steps", "1"]
 SHORT = [*TRAIN, *STEPS]
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def begun(index, port, command, stopped_in):
-    """One process as `accelerate launch` starts it, but with PyTorch imported already."""
-    os.environ |= {
-        "RANK": str(index),
-        "LOCAL_RANK": str(index),
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-    }
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(SystemExit):
-        if stopped_in:
-            stop_in_step(patch, stopped_in, "losses_of")
-        code = main(command)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def forked(function, *given):
-    """The exit codes of two processes at function(index, ...)."""
-    fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=function, args=(index, *given)) for index in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(100)
-        process.kill()
-    return [process.exitcode for process in processes]
-
-
-def together(command, stopped_in=0):
-    return forked(begun, free_port(), command, stopped_in)
-
-
 @pytest.fixture(scope="module")
 def alone(place):
     """One process whose steps have two clips."""
@@ -75,41 +33,24 @@ def alone(place):
 
 
 @pytest.mark.parametrize("way", [[], ["--shard-weights", *MORE]])
-def test_two_processes_train_as_one_whose_steps_have_two_clips(place, alone, capfd, way):
+def test_two_processes_train_as_one_whose_steps_have_two_clips(place, alone, tmp_path, way):
     out = place / f"shared_{len(way)}.safetensors"
-    assert together(["train", str(place / "cache"), "--out", str(out), *SHORT, *way]) == [0, 0]
+    assert together(["train", str(place / "cache"), "--out", str(out), *SHORT, *way], tmp_path / "said") == [0, 0]
     tensors, others = load_file(out), load_file(alone)
     assert tensors.keys() == others.keys() and all(torch.equal(tensors[name], others[name]) for name in others)
     assert out.with_suffix(".csv").read_text() == alone.with_suffix(".csv").read_text()
-    assert capfd.readouterr().out.count(str(out)) == 1  # one of them speaks
+    assert (tmp_path / "said").read_text().count(str(out)) == 1  # one of them speaks
     assert len(list(place.glob(f"{out.stem}_step*.mp4"))) == (2 if MORE[0] in way else 0)
 
 
-def divided(index, port):
-    matrices = [torch.randn(7, 5), torch.randn(6, 4).bfloat16(), torch.randn(3, 8).to(torch.float8_e4m3fn)]
-    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=index, world_size=2)
-    from mova.train.shards import Shards
-
-    shards = Shards(Processes(2, index), torch.device("cpu"))
-    parts = [shards.divide(matrix.clone()) for matrix in matrices]
-    held = sum(part.held[0].to_local().numel() for part in parts)
-    assert held <= 4 * 5 + 3 * 4 + 2 * 8  # half of each, rounded up
-    for _ in range(2):
-        for part, matrix in zip(parts, matrices, strict=True):
-            whole = part.whole(part.ask())
-            assert whole.dtype == matrix.dtype and torch.equal(whole.float(), matrix.float())
-            part.drop()
-
-
 def test_no_process_holds_a_divided_matrix_and_each_gets_all_of_it():
-    torch.manual_seed(0)
-    assert forked(divided, free_port()) == [0, 0]
+    assert forked(divided) == [0, 0]
 
 
-def test_one_process_goes_on_where_two_were_stopped(place, alone):
+def test_one_process_goes_on_where_two_were_stopped(place, alone, tmp_path):
     out = place / "fewer.safetensors"
     command = ["train", str(place / "cache"), "--out", str(out), *SHORT]
-    assert together(command, stopped_in=3) == [130, 130]
+    assert together(command, tmp_path / "said", stopped_in=3) == [130, 130]
     assert read_state(state_path(out)).step == 2
     assert main([*command, "--accumulation", "2", "--resume"]) == 0
     check_same_run(out, alone)

@@ -172,6 +172,7 @@ def test_a_lora_is_applied_to_weights_as_they_come(device, server, files):
 
 
 def test_a_released_folder_s_weights_are_read_from_their_files_as_a_single_file_s_are(device):
+    device.post("/free", {"unload_models": True, "free_memory": True})  # what other tests have left there
     from_files, from_folder = (run(device, 0.5, files).numbers["bytes_from_files"] for files in (FILES, FOLDER))
     assert from_folder == from_files > 0
 
