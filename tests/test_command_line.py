@@ -14,6 +14,7 @@ import pytest
 import torch
 from clips import read_clip
 from PIL import Image
+from slow import few
 
 from mova.__main__ import main
 from mova.clip.media import write_clip
@@ -107,7 +108,7 @@ def test_a_mistake_is_told_in_one_sentence_before_anything_is_loaded(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", few([signal.SIGINT, signal.SIGTERM], signal.SIGINT))
 def test_an_interruption_leaves_what_is_done_and_nothing_half_written(tiny_checkpoint, tmp_path, how):
     command = [sys.executable, "-m", "mova", *arguments(tiny_checkpoint, tmp_path / "clip.mp4", "--steps", "100000")]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:

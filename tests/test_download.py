@@ -9,6 +9,7 @@ import time
 
 import pytest
 from downloads import HIGH, SHARDS, bytes_in, contents, during_the_second_shard, files_in, same_files, stopped
+from slow import few
 from test_command_line import ROOT
 
 from mova import MovaError
@@ -100,7 +101,7 @@ def test_files_on_another_host_are_followed_there_without_the_token(hub, convert
 SIGNALS = [signal.SIGTERM] if os.name == "nt" else [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
 
 
-@pytest.mark.parametrize("how", SIGNALS)
+@pytest.mark.parametrize("how", few(SIGNALS, SIGNALS[-1]))
 def test_a_killed_process_leaves_what_the_next_one_goes_on_from(hub, converted, tmp_path, how):
     size = hub.size(SHARDS[1])
     hub.hold[SHARDS[1]] = size // 2

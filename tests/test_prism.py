@@ -6,6 +6,7 @@ from gguf import GGUFReader
 from hub import Hub, take_for_the_hub
 from prism_files import prism_state, write_prism
 from safetensors.torch import load_file
+from slow import few
 
 from mova import MovaError
 from mova.__main__ import main
@@ -34,7 +35,7 @@ def contents(path):
     return {name: tensor.flatten().view(torch.uint8).numpy().tobytes() for name, tensor in load_file(path).items()}
 
 
-@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("dtype", few(FORMATS, "bf16", "fp8_e4m3_scaled", "gguf_q8_0"))
 def test_prism_s_file_becomes_what_the_same_weights_become_in_a_release(tiny_checkpoint, prism, tmp_path, dtype):
     of_prism = list(convert(prism, tmp_path / "prism", dtype))
     of_release = list(convert(tiny_checkpoint, tmp_path / "mova", dtype, parts=list(EXPERTS)))
@@ -195,7 +196,7 @@ def as_pickle(path, state):
     return path
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "fp8_e4m3_scaled", "gguf_q8_0"])
+@pytest.mark.parametrize("dtype", few(["bf16", "fp8_e4m3_scaled", "gguf_q8_0"], "bf16"))
 def test_a_file_of_prism_s_training_becomes_what_its_tensors_become_in_safetensors(
     tiny_checkpoint, prism, tmp_path, dtype, monkeypatch
 ):

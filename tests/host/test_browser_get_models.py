@@ -3,6 +3,7 @@
 import pytest
 from browser import READY, Tab
 from get_models import FILES, SLOW, there
+from slow import slow
 from small_workflows import NAMES, write_media
 from test_browser_runs import run_and_play
 
@@ -63,6 +64,7 @@ def test_from_empty_folders_to_a_clip_that_plays_in_five_clicks(page, empty_host
     assert page.ask("() => window.clicks") == 5
 
 
+@slow("test_get_models stops it over the API")
 def test_stopped_on_the_page_it_goes_on_with_the_next_press(page, empty_host, hub):
     hub.hold[SLOW] = 10_000  # for each time that it is asked
     page.press_run()

@@ -181,6 +181,7 @@ def test_every_template_can_be_read_as_it_opens_and_keeps_its_order_as_it_runs(p
             assert [node for node in nodes if node["height"] < node["needed"]] == [], name
 
 
+@slow("twelve pages once more")
 def test_the_note_of_every_template_can_be_read_to_its_end(pages):
     tab, names = pages
     for name in names:

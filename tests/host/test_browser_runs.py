@@ -2,6 +2,7 @@
 
 import pytest
 from PIL import Image
+from slow import few
 from small_workflows import NAMES
 
 OUTPUTS = """async id => {
@@ -46,7 +47,7 @@ def run_and_play(tab, size):
     return file
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", few(NAMES, NAMES[0], "mova_10_train_a_lora", "mova_12_two_stages"))
 def test_the_run_button_makes_a_clip_that_plays_in_the_page(tab, name):
     tab.open_workflow(name)
     tab.make_small()
@@ -70,7 +71,7 @@ def wrote(tab, name):
 SELECT = """() => app.canvas.selectItems(app.graph._nodes.filter(n => n.mode === 4))"""
 
 
-@pytest.mark.parametrize("name", ["mova_1_image_to_video_with_sound", "mova_2_text_to_video_with_sound"])
+@pytest.mark.parametrize("name", few(["mova_1_image_to_video_with_sound", "mova_2_text_to_video_with_sound"], NAMES[0]))
 def test_ctrl_b_brings_the_enhancer_into_the_run_and_out_of_it_the_prompt_passes_through(tab, name):
     tab.open_workflow(name)
     tab.make_small()

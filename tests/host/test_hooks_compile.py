@@ -9,7 +9,7 @@ from bench import Bench, differ
 from graphs import ref
 from inside import run_inside
 from packs import pack_server
-from slow import slow
+from slow import few, slow
 
 COMPILED = """
 import json
@@ -68,7 +68,7 @@ print(json.dumps(graphs))
 """
 
 
-@pytest.mark.parametrize("way", ["whole", "blocks", "blocks, all guards"])
+@pytest.mark.parametrize("way", few(["whole", "blocks", "blocks, all guards"], "blocks"))
 def test_a_compiled_model_is_not_compiled_again_for_other_settings(host_place, way):
     """Seed, cfg, shift, a sound's shift of its own, the bridge's scales: the first run's graphs do for all."""
     first, *others = json.loads(run_inside(host_place, COMPILED, way).splitlines()[-1])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from graphs import GIVEN, Graph, ref
+from slow import slow
 
 PACK = Path(__file__).parents[2]
 
@@ -87,6 +88,7 @@ def test_a_second_run_does_not_load_the_experts_again(server, files):
     assert server.log.read_text().count("Requested to load") == before
 
 
+@slow("make many-runs makes 1,000")
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the server's memory from /proc")
 def test_fifty_runs_do_not_make_the_server_grow(server, files):
     def kilobytes():
