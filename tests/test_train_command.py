@@ -73,6 +73,13 @@ def test_a_run_that_was_interrupted_goes_on_bit_for_bit(place, short_run, monkey
     check_same_run(out, short_run)
 
 
+def test_what_is_kept_to_go_on_is_in_no_list_of_loras(place):
+    """The host lists files by their endings."""
+    kept = state_path(place / "my.lora.safetensors")
+    assert kept.parent == place and kept.name.startswith("my.lora.")
+    assert kept.suffix not in {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft", ".gguf"}
+
+
 def test_a_killed_run_loses_the_steps_since_the_last_save_only(place, short_run):
     out = place / "killed.safetensors"
     command = [sys.executable, "-m", "mova", "train", str(place / "cache"), "--out", str(out), *SHORT]

@@ -75,7 +75,7 @@ class Run:
 
 def state_path(out: Path) -> Path:
     """Where what is needed to go on is kept, beside the LoRA."""
-    return out.with_suffix(".unfinished.safetensors")
+    return out.with_name(out.name + ".unfinished")  # an ending of which no list of LoRAs holds files
 
 
 def begin_run(
