@@ -62,10 +62,7 @@ def name_of_file(path: Path) -> str:
 def name_of(source: Source, start: float, window: tuple[float, float], key: str) -> str:
     """What a clip is called: its file, and where in it the clip begins and a trim ends."""
     path = getattr(source, "source", None)
-    if isinstance(path, str | Path):
-        name = name_of_file(Path(path).resolve())
-    else:
-        name = f"video {key[:8]}"
+    name = name_of_file(Path(path).resolve()) if isinstance(path, str | Path) else f"video {key[:8]}"
     begin = window[0] + start
     name += f" from {begin:g} s" if begin else ""
     return name + (f" to {window[1]:g} s" if window[1] < math.inf else "")
