@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..mova import MovaError
 from ..mova.model.teacher import check_first
 from .host.audio_teacher import with_teacher
-from .host.experts import check_expert, connected_experts
+from .host.experts import SLOTS, check_expert, connected_experts
 
 PAIRS = {"high_noise": "teacher_high", "low_noise": "teacher_low"}
 
@@ -52,14 +52,19 @@ class MOVAAudioTeacher(io.ComfyNode):
     ) -> io.NodeOutput:
         connected = connected_experts(model_high, model_low, "it")
         teachers = {"high_noise": teacher_high, "low_noise": teacher_low}
+        for expert, slot in PAIRS.items():
+            if teachers[expert] is not None and expert not in connected:
+                raise MovaError(f"{slot} has no pupil; connect the expert with its LoRA to {SLOTS[expert]}.")
         taught = {}
         for expert, model in connected.items():
             teacher, slot = teachers[expert], PAIRS[expert]
             if teacher is None:
                 raise MovaError(f"Nothing is connected to {slot}; connect the same expert, taken before its LoRA.")
-            check_expert(teacher, slot)
+            check_expert(teacher, slot, expert)
             if teacher.model.mova_config != model.model.mova_config:
                 raise MovaError(f"The model in {slot} is of another size than its pupil; connect the same expert.")
+            if teacher.patches and teacher.patches_uuid == model.patches_uuid:
+                raise MovaError(f"The model in {slot} has its pupil's LoRA; connect the same expert, before the LoRA.")
             check_first(from_layer, model.model.mova_config.dual_tower_bridge)
             taught[expert] = with_teacher(model, teacher, from_layer)
         return io.NodeOutput(taught.get("high_noise"), taught.get("low_noise"))

@@ -40,7 +40,7 @@ def works(place: Path) -> dict[str, Work]:
 
     def trained(folder: Path) -> int:
         out = folder / "lora.safetensors"
-        kept = ["--resume"] * out.with_suffix(".unfinished.safetensors").exists()
+        kept = ["--resume"] * out.with_name(out.name + ".unfinished").exists()
         return mova(["train", str(place / "prepared"), "--out", str(out), *how, *kept])
 
     return {"prepare": prepared, "train": trained}

@@ -23,7 +23,8 @@ from mova.lora.reading import read_lora
 from mova.tools.info import describe
 from mova.train import loop
 from mova.train.cache import Cache
-from mova.train.output import read_state, write_split
+from mova.train.output import read_log, read_state, write_split
+from mova.train.plot import draw_plot
 from mova.train.run import state_path
 
 CPU = torch.device("cpu")
@@ -71,6 +72,13 @@ def test_a_run_that_was_interrupted_goes_on_bit_for_bit(place, short_run, monkey
     assert read_state(state_path(out)).step == number - 1
     assert main([*command, "--resume"]) == 0
     check_same_run(out, short_run)
+
+
+def test_what_is_kept_to_go_on_is_in_no_list_of_loras(place):
+    """The host lists files by their endings."""
+    kept = state_path(place / "my.lora.safetensors")
+    assert kept.parent == place and kept.name.startswith("my.lora.")
+    assert kept.suffix not in {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft", ".gguf"}
 
 
 def test_a_killed_run_loses_the_steps_since_the_last_save_only(place, short_run):
@@ -137,6 +145,25 @@ def test_what_is_kept_of_another_run_is_refused(place, monkeypatch, capsys):
     state_path(out).write_bytes(state_path(out).read_bytes()[:-9])
     assert main([*command, "--resume"]) == 1
     assert state_path(out).name in capsys.readouterr().err
+
+
+def test_a_finished_run_is_not_to_be_begun_anew(place, short_run, capsys):
+    before = short_run.read_bytes()
+    assert main(["train", str(place / "cache"), "--out", str(short_run), *SHORT, "--resume"]) == 1
+    told = capsys.readouterr().err
+    assert "is finished; nothing is left to do" in told and "leave out --resume" not in told
+    assert short_run.read_bytes() == before
+
+
+@pytest.mark.parametrize("line", ["0,video_dit,abc,", "0,video_dit,,", "0,video_dit", "0,video_dit,1.0,x"])
+def test_a_table_of_losses_that_was_changed_stops_no_run(tmp_path, line):
+    """It would be drawn at the next save, before what is kept to go on is written."""
+    table = tmp_path / "lora.csv"
+    table.write_text(f"step,expert,video_loss,audio_loss\n{line}\n")
+    found = read_log(table, 9)
+    assert found == [] and draw_plot(found)
+    table.write_text("step,expert,video_loss,audio_loss,validation\n0,video_dit,1.5,,\n")
+    assert [row["video_loss"] for row in read_log(table, 9)] == ["1.5"]
 
 
 def test_with_settings_for_a_small_card_the_loss_falls_all_the_same(place):

@@ -122,9 +122,13 @@ def write_log(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_log(path: Path, before: int) -> list[dict[str, Any]]:
-    """The lines of steps before `before`; none if there is no such table."""
+    """The lines of steps before `before`; none if there is no such table, or what should be numbers is not."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            return [dict(row) for row in csv.DictReader(file) if int(row["step"]) < before]
+            rows = [dict(row) for row in csv.DictReader(file) if int(row["step"]) < before]
+        for row in rows:
+            for name in ("video_loss", *(name for name in ("audio_loss", "validation") if row.get(name))):
+                float(row[name])
+        return rows
     except (OSError, ValueError, KeyError, TypeError, csv.Error):  # it is of use to look at only
         return []

@@ -19,7 +19,7 @@ from .lora import add_lora
 from .losses import Model
 from .memory import Clip, check_room
 from .optimizer import make_optimizer, optimizer_class, put_back, state_of
-from .output import State, read_log, read_state, write_log, write_lora, write_state
+from .output import State, read_log, read_lora_told, read_state, write_log, write_lora, write_state
 from .plot import write_plot
 from .processes import ALONE, Processes
 from .schedule import boundary_share
@@ -75,7 +75,7 @@ class Run:
 
 def state_path(out: Path) -> Path:
     """Where what is needed to go on is kept, beside the LoRA."""
-    return out.with_suffix(".unfinished.safetensors")
+    return out.with_name(out.name + ".unfinished")  # an ending of which no list of LoRAs holds files
 
 
 def begin_run(
@@ -187,6 +187,8 @@ def free(device: torch.device) -> int | None:
 def read_kept(run: Run) -> State:
     path = state_path(run.out)
     if not path.exists():
+        if run.out.exists() and read_lora_told(run.out)[1].get("steps_done") == run.settings.steps:
+            raise MovaError(f"{run.out} is of a run that is finished; nothing is left to do.")
         raise MovaError(f"Nothing is kept of a run for {run.out} ({path} is not there); leave out --resume.")
     state = read_state(path)
     if others := differences(run, state.said):

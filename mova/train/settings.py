@@ -94,7 +94,8 @@ class Settings:
             raise MovaError(f"--sample-every needs both experts, and --experts is {self.experts!r}; leave out one.")
         if self.experts == "both" and self.steps <= self.switch_every:
             raise MovaError(
-                f"--switch-every {self.switch_every} leaves no step of {self.steps} for the low-noise expert; lower it."
+                f"--switch-every {self.switch_every} leaves no step of {self.steps} for the low-noise expert; "
+                "take more --steps, a lower --switch-every, or one expert alone."
             )
 
     @property

@@ -50,15 +50,19 @@ def key_of_source(source: Source) -> str:
     return identity.digest([source.images, source.waveform, source.sample_rate, str(source.rate), source.begin])
 
 
+def name_of_file(path: Path) -> str:
+    """As the host's lists have it: a file of the same name in another folder is another clip."""
+    for kind in ("input", "output", "temp"):
+        folder = Path(folder_paths.get_directory_by_type(kind)).resolve()
+        if path.is_relative_to(folder):
+            return path.relative_to(folder).as_posix() + (f" [{kind}]" if kind != "input" else "")
+    return path.as_posix()
+
+
 def name_of(source: Source, start: float, window: tuple[float, float], key: str) -> str:
     """What a clip is called: its file, and where in it the clip begins and a trim ends."""
     path = getattr(source, "source", None)
-    if isinstance(path, str | Path):
-        given = Path(folder_paths.get_input_directory()).resolve()
-        whole = Path(path).resolve()
-        name = whole.relative_to(given).as_posix() if whole.is_relative_to(given) else whole.name
-    else:
-        name = f"video {key[:8]}"
+    name = name_of_file(Path(path).resolve()) if isinstance(path, str | Path) else f"video {key[:8]}"
     begin = window[0] + start
     name += f" from {begin:g} s" if begin else ""
     return name + (f" to {window[1]:g} s" if window[1] < math.inf else "")

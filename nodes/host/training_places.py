@@ -13,6 +13,7 @@ LORAS = "loras"  # which the host's lists of LoRAs hold, too
 SUFFIX = ".safetensors"
 FORBIDDEN = re.compile(r'[\0-\x1f\x7f:*?"<>|]')
 LONGEST = 150  # bytes of a name: files beside it have longer ones
+DEEPEST = 1000  # bytes of all of it: systems end a path at about 4000
 
 
 def clips_folder(name: str) -> Path:
@@ -39,7 +40,8 @@ def inside(base: str, name: str, slot: str, example: str) -> Path:
     """A path in a folder of the output folder; its name may have folders before it."""
     root = Path(folder_paths.get_output_directory()) / base
     parts = name.replace("\\", "/").split("/")
-    path = root.joinpath(*parts) if all(map(is_plain, parts)) else None
+    plain = all(map(is_plain, parts)) and len(name.encode()) <= DEEPEST
+    path = root.joinpath(*parts) if plain else None
     if path is None or not path.resolve().is_relative_to(root.resolve()):
         raise MovaError(f"{slot} is {short(name)}, which is no name in output/{base}; give one such as {example}.")
     return path
@@ -49,4 +51,7 @@ def is_plain(part: str) -> bool:
     """Whether this can name a file on every system."""
     if not part or part != part.strip() or part.startswith(".") or part.endswith("."):
         return False
-    return not FORBIDDEN.search(part) and len(part.encode(errors="replace")) <= LONGEST
+    try:
+        return not FORBIDDEN.search(part) and len(part.encode()) <= LONGEST
+    except UnicodeEncodeError:  # half of a surrogate pair, as JSON may hold
+        return False

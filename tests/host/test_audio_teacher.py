@@ -5,6 +5,7 @@ import torch
 from client import ran
 from golden import error, joint_inputs, joint_model
 from graphs import EXPERTS, GIVEN, KIND, Graph, golden_model, ref, to_model_scale
+from inside import run_inside
 from loras import VIDEO, halves, loader, merged, write
 
 from mova.clip.request import Request
@@ -131,3 +132,32 @@ def test_a_teacher_that_is_not_there_or_of_another_kind_is_refused(server, files
     node = graph.add("MOVAAudioTeacher", from_layer=5, model_high=model, teacher_high=model)
     graph.save(ref(graph.joint(ref(node), given)))
     assert "from 0 (all) to 1, the last in which the sound sees the picture" in server.run(graph.nodes).error
+
+
+def test_a_teacher_of_nobody_of_the_other_expert_or_with_the_lora_is_refused(host_place):
+    """The sound would hear nothing of it, and nobody would know."""
+    nobody, swapped, same = run_inside(host_place, REFUSED).strip().splitlines()[-3:]
+    assert nobody == "teacher_low has no pupil; connect the expert with its LoRA to model_low."
+    assert "The model in teacher_high is the low-noise expert" in swapped
+    assert same == "The model in teacher_high has its pupil's LoRA; connect the same expert, before the LoRA."
+
+
+REFUSED = """
+from types import SimpleNamespace
+from pack.mova import MovaError
+from pack.nodes.audio_teacher import MOVAAudioTeacher
+from pack.nodes.host.base import MOVA
+def model(expert, patches=()):
+    inner = MOVA.__new__(MOVA)
+    torch.nn.Module.__init__(inner)
+    inner.expert = expert
+    config = SimpleNamespace(dual_tower_bridge=SimpleNamespace(layers=[5]))
+    inner.model_config = SimpleNamespace(unet_config={"mova_config": config})
+    return SimpleNamespace(model=inner, patches=dict.fromkeys(patches), patches_uuid=patches)
+plain, other, tuned = model("high_noise"), model("low_noise"), model("high_noise", ("x",))
+for teachers in ({"teacher_high": plain, "teacher_low": other}, {"teacher_high": other}, {"teacher_high": tuned}):
+    try:
+        MOVAAudioTeacher.execute(0, model_high=tuned, **teachers)
+    except MovaError as error:
+        print(error)
+"""

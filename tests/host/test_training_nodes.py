@@ -91,6 +91,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit_and_a_finished_one_is_not_traine
     node = trained(graph, "stopped")
     assert stopped(server, graph, node, 2).error == "interrupted"
     assert read_state(state_path(loras / "stopped.safetensors")).step == 2
+    assert [name for name in server.get_json("/models/loras") if "stopped" in name] == ["stopped.safetensors"]
     again = ran(server, graph)
     assert min(value for one, value, _ in again.progress if one == node) == 2
     check_same(loras / "stopped.safetensors", wanted)

@@ -26,6 +26,8 @@ NAMES = [
     "x" * 300,
     "a//b",
     "con.",
+    "\ud83d",
+    "/".join(["x" * 150] * 40),
 ]
 
 
@@ -166,6 +168,19 @@ def test_a_lora_of_another_run_is_not_replaced_unless_that_is_wanted(server, tra
     after = load_file(loras / "twice.safetensors")
     assert any(not before[name].equal(after[name]) for name in before)
     assert not state_path(loras / "twice.safetensors").exists()
+
+
+def test_files_of_one_name_in_several_folders_are_several_clips(host_place):
+    assert run_inside(host_place, NAMES_OF_FILES).strip().splitlines()[-1] == "4"
+
+
+NAMES_OF_FILES = """
+import folder_paths
+from pathlib import Path
+from pack.nodes.host.training_clips import name_of_file
+folders = [*map(folder_paths.get_directory_by_type, ("input", "output", "temp")), "/elsewhere"]
+print(len({name_of_file(Path(folder).resolve() / "clip.mp4") for folder in folders}))
+"""
 
 
 def vae_file(server):
