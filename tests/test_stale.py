@@ -8,6 +8,7 @@ import shutil
 import pytest
 from downloads import HIGH, contents, same_files
 from huggingface_hub import _local_folder
+from slow import few
 
 from mova.checkpoint.gguf_file import read_gguf_header
 from mova.checkpoint.header import read_header
@@ -52,7 +53,7 @@ def kept(*arguments, **options):
     return {file.path.name: file.kept for file in convert(*arguments, **options)}
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "fp8_e4m3_scaled", "gguf_q8_0"])
+@pytest.mark.parametrize("dtype", few(["bf16", "fp8_e4m3_scaled", "gguf_q8_0"], "fp8_e4m3_scaled"))
 @pytest.mark.parametrize("verified", [False, True])
 def test_new_weights_under_the_same_names_are_never_kept(source, tmp_path, dtype, verified):
     options = {"dtype": dtype, "parts": ["high_noise"], "verified": verified}

@@ -6,6 +6,7 @@ import re
 import pytest
 from browser import Tab
 from client import HERE
+from slow import slow
 
 ROOT = HERE.parents[1]
 
@@ -59,6 +60,7 @@ def chinese(browser, server, files):
     tab.close()
 
 
+@slow("test_translation has the words")
 def test_on_a_chinese_page_names_tooltips_search_and_help_are_chinese(chinese):
     tab, texts = chinese, json.loads((ROOT / "locales/zh/nodeDefs.json").read_text(encoding="utf-8"))
     for kind in ours(tab.server):

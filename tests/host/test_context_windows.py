@@ -9,6 +9,7 @@ from bench import Bench, Refused, differ
 from golden import error
 from graphs import numbers, ref
 from inside import COMPILED, run_inside
+from slow import slow
 
 from mova.sampling.conditioning import audio_latents
 
@@ -253,6 +254,7 @@ print(json.dumps(compile_counts({"frame_rate": window(first)} for first in range
 """
 
 
+@slow("a model is compiled")
 def test_a_compiled_model_is_compiled_once_for_all_windows(host_place):
     graphs = json.loads(run_inside(host_place, COMPILED + WINDOWS).splitlines()[-1])
     assert graphs[0] > 0 and len(set(graphs)) == 1

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 from conftest import HERE
 from inside import run_inside
+from slow import slow
 
 PACK = HERE.parents[1]
 
@@ -27,6 +28,7 @@ print("IMPORT", time.perf_counter() - start if loaded else "FAILED")
 """
 
 
+@slow("time, on a machine that does nothing else")
 def test_the_pack_adds_less_than_0_3_seconds_to_comfyuis_start(host_place, tmp_path):
     comfyui, python = host_place
     script = tmp_path / "script.py"

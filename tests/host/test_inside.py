@@ -3,6 +3,7 @@
 import json
 
 from inside import COMPILED, run_inside
+from slow import slow
 
 FAST_FP8 = """
 from dataclasses import asdict
@@ -70,6 +71,7 @@ print(json.dumps(compile_counts({"frame_rate": 24.0, **dict(zip(names, these))} 
 """
 
 
+@slow("test_hooks_compile does it block by block")
 def test_a_compiled_model_compiles_once_and_takes_new_settings(host_place):
     """The host drops the guards of all that is in transformer_options."""
     first, second, third, fourth = json.loads(run_inside(host_place, COMPILED + SETTINGS).splitlines()[-1])

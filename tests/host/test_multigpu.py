@@ -22,6 +22,7 @@ from graphs import (
 from inside import run_inside
 from packs import pack_server
 from safetensors.torch import save_file
+from slow import few
 
 from mova.checkpoint import quantize
 from mova.tools.tiny import write_part
@@ -115,7 +116,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", few(CASES, "files", "quantised, with a LoRA", "our LoRA loader"))
 def test_the_three_evaluations_of_bridge_guidance_are_made_on_three_devices(devices, case):
     files, loader = CASES[case]
     wanted, alone = joint(devices, unsplit, files, loader)

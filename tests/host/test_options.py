@@ -8,6 +8,7 @@ from beside_wan import BOTH
 from graphs import ref
 from inside import run_inside
 from refused import says
+from slow import slow
 
 
 @pytest.mark.parametrize("chosen", [("torch", True), ("comfy_kitchen", False), ("comfy_kitchen", True)])
@@ -239,6 +240,7 @@ assert hooked and len(calls) == 2 * several - 1
 )
 
 
+@slow("test_kernels has the kernel itself")
 def test_triton_s_kernel_gives_the_same_on_the_host(host_place, tmp_path):
     triton = pytest.importorskip("triton", reason="NOT TESTED: no triton here")
     (tmp_path / "triton").symlink_to(Path(triton.__file__).parent)  # by its interpreter, so that it needs no GPU
