@@ -38,7 +38,7 @@ from mova.sampling.audio_steps import between, counts
 from mova.sampling.euler import euler
 from mova.sampling.guidance import Guidance
 from mova.sampling.guidance_plan import Spans
-from mova.sampling.schedule import TIMESTEPS, sigmas
+from mova.sampling.schedule import TIMESTEPS, low_noise_start, sigmas
 from mova.sampling.step_cache import Choice, StepCache
 
 RELEASED = Request("released", steps=20, guidance=Guidance(5.0))
@@ -217,6 +217,12 @@ def costs() -> None:
             more += f" + {len(asked)} x {share:.2f} of the teacher" if asked else ""
             minutes = (f"{work / rate / 60:.1f}" for rate in (1e14, 7e14))
             print(f"| {name} | {count}{more} | {work / 1e18:.3f} | {' | '.join(minutes)} |")
+        if height == 720:
+            high = low_noise_start(sigmas(50, DEFAULT.shift), DEFAULT.boundary)
+            work = 2 * high * flops(640, 352, 193) + 2 * (50 - high) * flops(1280, 704, 193)
+            minutes = (f"{work / rate / 60:.1f}" for rate in (1e14, 7e14))
+            name = "50 steps, cfg 5, in two stages: workflow 12"
+            print(f"| {name} | {2 * high} small + {2 * (50 - high)} | {work / 1e18:.3f} | {' | '.join(minutes)} |")
         print(f"An audio step alone: {alone:.2e} FLOPs, {alone / whole:.2%} of an evaluation.\n")
 
 
