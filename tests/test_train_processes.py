@@ -79,7 +79,6 @@ def test_what_several_processes_cannot_do_is_refused(place, monkeypatch, capsys)
 
 
 def test_with_states_of_8_bits_a_run_that_was_interrupted_goes_on_bit_for_bit(place, monkeypatch):
-    pytest.importorskip("bitsandbytes")
     options = [*SHORT, "--rank", "16", "--optimizer", "adamw8bit"]
     whole, out = (place / f"{name}8bit.safetensors" for name in ("whole", "stopped"))
     assert main(["train", str(place / "cache"), "--out", str(whole), *options]) == 0

@@ -7,9 +7,8 @@ from typing import Any, TypeVar
 import torch
 
 from ..errors import memory_is_full
-from ..model.video_memory import free_ram
+from ..model.video_memory import free_on, free_ram
 from .runtime import Runtime, release_memory
-from .velocity import free_on
 
 Made = TypeVar("Made")
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..model.joint import JointModel, RunLayer, Text, run_layer
 from ..model.teacher import Tokens
-from ..model.video_memory import Shelf, VideoMemory, byte_count
+from ..model.video_memory import Shelf, VideoMemory, byte_count, free_on
 from ..sampling.audio_steps import apart, of_video, shown, together
 from ..sampling.guidance import Guidance, guided
 from ..sampling.guidance_plan import step_of
@@ -123,8 +123,3 @@ class Teacher:
     model: JointModel
     texts: list[Text]
     first: int = 0
-
-
-def free_on(device: torch.device) -> float:
-    """Bytes that a device has left; none where it cannot be asked."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0.0

@@ -81,6 +81,11 @@ class Shelf:
         self.folder = None
 
 
+def free_on(device: torch.device) -> float:
+    """Bytes that a device has left; none where it cannot be asked."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0.0
+
+
 def free_ram() -> float:
     """Bytes; infinity where the system does not say."""
     try:

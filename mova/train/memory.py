@@ -127,7 +127,7 @@ def alternatives(settings: Settings) -> Iterator[tuple[str, Settings]]:
             yield " ".join(told), settings
 
 
-def check_room(config: MovaConfig, settings: Settings, clip: Clip, room: int | None, processes: int = 1) -> str:
+def check_room(config: MovaConfig, settings: Settings, clip: Clip, room: float | None, processes: int = 1) -> str:
     """What a run needs, in words. Raises MovaError, naming settings that would fit, if the card has less room."""
     need = needed(config, settings, clip, processes)
     if room is None or need.card <= room:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..checkpoint.formats import PLAIN
 from ..errors import MovaError
 from ..model.joint import JointModel, Layer
+from ..model.video_memory import free_on
 from .base import Base
 from .cache import Cache, Entry, key_of
 from .checkpointing import checkpointed
@@ -122,7 +123,7 @@ def load_run(run: Run, resume: bool) -> None:
     kept = read_kept(run) if resume else None
     if not resume and state_path(out).exists():
         report.notice(f"{state_path(out)} is of a run that was stopped (--resume goes on with it); it is replaced.")
-    report.notice(check_room(run.base.config, settings, largest(run), free(device), run.processes.count))
+    report.notice(check_room(run.base.config, settings, largest(run), free_on(device) or None, run.processes.count))
     run.models = run.base.load(settings, device, report.part, shards_of(run))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -179,15 +180,11 @@ def largest(run: Run) -> Clip:
     return Clip(*max((math.prod(one["video"][1:]) // patch, one["audio"][1]) for one in shapes))
 
 
-def free(device: torch.device) -> int | None:
-    """Bytes that the device has left, where it can be asked."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
-
-
 def read_kept(run: Run) -> State:
     path = state_path(run.out)
     if not path.exists():
-        if run.out.exists() and read_lora_told(run.out)[1].get("steps_done") == run.settings.steps:
+        told = read_lora_told(run.out)[1] if run.out.exists() else {}
+        if told.get("steps_done") == run.settings.steps and not differences(run, told):
             raise MovaError(f"{run.out} is of a run that is finished; nothing is left to do.")
         raise MovaError(f"Nothing is kept of a run for {run.out} ({path} is not there); leave out --resume.")
     state = read_state(path)
