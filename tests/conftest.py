@@ -2,6 +2,7 @@ import gc
 import os
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,18 @@ from mova.tools.tiny import write_tiny
 
 # A shell has what it starts in the background ignore Ctrl-C, and so would the programs that the tests start and stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+DISK = 8_000_000_000  # bytes; 5.6e9 were measured, of which nothing stays where all pass
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """A whole run ends at once where the disk is too small for it: half-way, it fails in a thousand places."""
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if session.config.getoption("numprocesses", None) and free < DISK:
+        pytest.exit(
+            f"The tests write up to {DISK / 1e9:.0f} GB into {tempfile.gettempdir()}, where {free / 1e9:.1f} GB are "
+            "free; make room there, or name another folder in TMPDIR.",
+            returncode=1,
+        )
 
 
 def pytest_runtest_setup() -> None:

@@ -138,7 +138,8 @@ def test_a_run_that_is_killed_leaves_what_was_measured_until_then(tmp_path):
     code = "import sys; from pathlib import Path; from gpu import run; from test_gpu_benchmark import WHOLE, fake\n"
     code += "run.measure([fake('first', WHOLE), fake('second', 'time.sleep(5)')], Path(sys.argv[1]), True)"
     path = os.pathsep.join(str(ROOT / folder) for folder in ("benchmarks", "tests", "."))
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": path})
+    environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(tmp_path)}  # what it leaves there goes with the test
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env=environment)
     end = time.monotonic() + 60
     while time.monotonic() < end:
         if (tmp_path / "gpu.json").exists() and "second" in (found := read(tmp_path)) and "one" in found["second"]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import shutil
 
 import pytest
@@ -42,8 +43,8 @@ def fetched(hubs, tmp_path_factory):
 
 @pytest.fixture
 def folder(fetched, tmp_path):
-    """A copy with its times, to be changed."""
-    return shutil.copytree(fetched, tmp_path / "MOVA-360p")
+    """A copy with its times, to be changed. Each at a path of its own: the client remembers which lists it has kept."""
+    return shutil.copytree(fetched, tmp_path / secrets.token_hex(4) / "MOVA-360p")
 
 
 def download(hub, folder, *only, commit=None):
