@@ -20,7 +20,7 @@ from .fit import check_items
 from .lora import add_lora
 from .losses import Model
 from .memory import Clip, check_room
-from .optimizer import make_optimizer, optimizer_class, put_back, state_of
+from .optimizer import fits, make_optimizer, optimizer_class, put_back, state_of
 from .ours import check_out
 from .output import State, read_log, read_lora_told, read_state, write_log, write_lora, write_state
 from .plot import write_plot
@@ -192,7 +192,8 @@ def read_kept(run: Run) -> State:
 
 def restore(run: Run, state: State) -> None:
     """Put a kept run's values in place."""
-    if state.parameters.keys() != run.parameters.keys() or not 0 <= state.step <= run.settings.steps:
+    same = state.parameters.keys() == run.parameters.keys() and 0 <= state.step <= run.settings.steps
+    if not same or not all(is_kept(run, state, name) for name in run.parameters):
         raise MovaError(f"{state_path(run.out)} does not fit these settings; leave out --resume.")
     with torch.no_grad():
         for name, parameter in run.parameters.items():
@@ -201,6 +202,14 @@ def restore(run: Run, state: State) -> None:
                 put_back(run.optimizer, parameter, state.optimizer[name])
     run.done = state.step
     run.records = read_log(run.out.with_suffix(".csv"), state.step)
+
+
+def is_kept(run: Run, state: State, name: str) -> bool:
+    """Whether a parameter's values, and the optimizer's for it, can be put in place."""
+    given, parameter = state.parameters[name], run.parameters[name]
+    if given.shape != parameter.shape or not given.is_floating_point() or not given.isfinite().all():
+        return False
+    return name not in state.optimizer or fits(run.optimizer, parameter, state.optimizer[name])
 
 
 def save_run(run: Run) -> None:
