@@ -4,6 +4,7 @@ audio apart.
     python benchmarks/fewer.py            # errors, on a small model: an hour on two cores
     python benchmarks/fewer.py --cache    # those of the step cache alone: minutes
     python benchmarks/fewer.py --costs    # FLOPs and minutes of the released size, worked out
+    python benchmarks/fewer.py --memory   # the peak with audio steps at that size, by where they keep what: minutes
 
 The model is benchmarks/quantization.py's, random with the outliers of large transformers; errors are of the latents,
 |found - wanted| / |wanted|. It knows no pictures and no sounds: the order of the settings counts, not their size.
@@ -32,7 +33,7 @@ from mova import JointModel
 from mova.clip.request import Request
 from mova.clip.velocity import Velocities
 from mova.model.kernels import Kernels
-from mova.model.presets import DEFAULT
+from mova.model.presets import DEFAULT, Preset
 from mova.model.video_memory import VideoMemory, where_it_is
 from mova.sampling.audio_steps import between, counts
 from mova.sampling.euler import euler
@@ -186,19 +187,31 @@ def teacher_share(first: int) -> float:
     return (max(DEFAULT.model.dual_tower_bridge.layers) - first) / DEFAULT.model.video_dit.num_layers
 
 
+def peak(preset: Preset, sound: int, memory: VideoMemory) -> int:
+    """Bytes, of a model with so many layers with sound, and one without."""
+    with FakeTensorMode(), torch.no_grad():
+        model, forward = forward_of(preset, Kernels(), torch.bfloat16, sound + 1, memory=memory)
+        with PeakMem(model) as found:
+            forward()
+    return found.peak
+
+
 def memory() -> None:
-    """The peak of an evaluation at the released size whose keys and values are kept, by where they lie."""
+    """The peak of an evaluation at the released size whose keys and values are kept, by where they lie.
+
+    It grows by as much with each layer with sound: counted with 1 and with 3 of them, and worked out for the release's.
+    """
     places = {"on the card": where_it_is, "in RAM or on the disk": lambda tensor, name: tensor[:, :0].clone()}
+    layers = len(DEFAULT.model.dual_tower_bridge.layers)
+    print("| clip | what is kept lies | as | peak, GiB |\n| --- | --- | --- | --: |")
     for width, height in ((640, 352), (1280, 720)):
         preset = dataclasses.replace(DEFAULT, width=width, height=height)
         for name, place in places.items():
             for fp8 in (False, True):
-                with FakeTensorMode(), torch.no_grad():
-                    model, forward = forward_of(preset, Kernels(), torch.bfloat16, memory=VideoMemory(place, fp8))
-                    with PeakMem(model) as peak:
-                        forward()
+                few, more = (peak(preset, sound, VideoMemory(place, fp8)) for sound in (1, 3))
+                whole = few + (layers - 1) * (more - few) // 2
                 print(
-                    f"| {width}x{height} | {name} | {'fp8' if fp8 else 'exact'} | {peak.peak / 2**30:.2f} |", flush=True
+                    f"| {width}x{height} | {name} | {'fp8' if fp8 else 'computed'} | {whole / 2**30:.2f} |", flush=True
                 )
 
 
