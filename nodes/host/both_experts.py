@@ -47,13 +47,19 @@ def both_shapes(config: MovaConfig) -> dict[str, tuple[int, ...]]:
     return joint | {SECOND + name: shape for name, shape in joint.items() if not name.startswith(JOINT)}
 
 
-def is_both(names: Any) -> bool:
-    return any(name.startswith(SECOND) for name in names)
-
-
 def module_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """What the host was given, under the names of BothExperts."""
     return {
         f"low_noise.{name.removeprefix(SECOND)}" if name.startswith(SECOND) else f"high_noise.{name}": tensor
         for name, tensor in state.items()
     }
+
+
+def given_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The other way round. Names of a model of one expert stay."""
+    homes = {"high_noise.": "", "low_noise.": SECOND}
+
+    def given(name: str) -> str:
+        return next((home + name.removeprefix(own) for own, home in homes.items() if name.startswith(own)), name)
+
+    return {given(name): tensor for name, tensor in state.items()}

@@ -16,7 +16,7 @@ from ...mova.model.config import RELEASED
 from ...mova.model.shapes import expected_shapes
 from . import accessory, load_prism, load_vae, nested
 from .base import MOVA
-from .both_experts import BothExperts, both_shapes, is_both
+from .both_experts import SECOND, BothExperts, both_shapes, given_names
 from .latent_format import MovaLatents
 from .model import HostModel
 
@@ -51,16 +51,22 @@ class MovaFamily(comfy.supported_models_base.BASE):
     def get_model(self, state_dict: dict[str, Tensor], prefix: str = "", device: Any = None) -> MOVA:
         """Build the model that these weights belong to. Raises MovaError if they are not all there."""
         shapes = {name[len(prefix) :]: tuple(t.shape) for name, t in state_dict.items() if name.startswith(prefix)}
+        first = {name: shape for name, shape in shapes.items() if not name.startswith(SECOND)}
+        both = len(first) < len(shapes)
         if all(part in self.unet_config for part in CONFIG_PARTS):  # the host merges the file's config["transformer"]
             config = MovaConfig.from_dict(self.unet_config)
         else:
-            config = MovaConfig.from_shapes({name: shape for name, shape in shapes.items() if not is_both([name])})
-        both = is_both(shapes)
+            config = MovaConfig.from_shapes(first)
         wanted = both_shapes(config) if both else expected_shapes(JointModel(config, device="meta"))
         check_weights(wanted, state_dict, prefix)
         check_formats(state_dict)
         self.unet_config["mova_config"] = config
         return MOVA(self, device=device, network=BothExperts if both else HostModel)
+
+    def process_unet_state_dict_for_saving(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """As the host's, whose ModelSave writes a file that it can load again."""
+        saved: dict[str, Tensor] = super().process_unet_state_dict_for_saving(given_names(state_dict))
+        return saved
 
     def clip_target(self, state_dict: dict[str, Tensor] | None = None) -> Any:
         """The text encoder in an all-in-one file: Wan's."""

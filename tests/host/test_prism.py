@@ -137,6 +137,19 @@ def test_core_ksampler_on_that_model_is_two_of_them_one_for_each_expert(server, 
     assert all(error(*pair) < 1e-5 for pair in zip(one, two, strict=True))
 
 
+def test_what_core_modelsave_writes_of_that_model_loads_again(server, files, prism):
+    graph = Graph()
+    given = graph.add("ProbeGiven", **GIVEN)
+    both = both_ways(graph, prism)[1]
+    graph.add("ModelSave", model=both, filename_prefix="saved_prism")
+    wanted = sampled(server, graph, graph.ksampler(both, given))[0]
+    (written,) = (server.base / "output").glob("saved_prism*.safetensors")
+    written.rename(server.base / "models/diffusion_models/saved_prism.safetensors")
+    graph = Graph()
+    again = sampled(server, graph, graph.ksampler(graph.model("saved_prism"), graph.add("ProbeGiven", **GIVEN)))[0]
+    assert all(torch.equal(*pair) for pair in zip(again, wanted, strict=True))
+
+
 @pytest.mark.parametrize(
     ("keep", "told"),
     [
