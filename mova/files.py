@@ -19,6 +19,7 @@ from pathlib import Path
 from .errors import MovaError
 
 WINDOWS = os.name == "nt"
+DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.IGNORECASE | re.DOTALL)
 TEMPORARY = re.compile(r"\..+\.mova-[0-9a-f]{8}\.part", re.DOTALL)  # names of temporary_name
 
 
@@ -167,9 +168,13 @@ def rename(source: Path, target: Path) -> None:
 
 
 def check_name(path: Path) -> None:
-    """Raise MovaError for a colon on Windows: what follows it would be written into a hidden stream of another file."""
+    """Raise MovaError for what is no file on Windows: what follows a colon would be written into a hidden stream of
+    another file, and what is called as a device is, in some versions whatever ending follows, would go to that device.
+    """
     if WINDOWS and ":" in path.name:
         raise MovaError(f"{path} cannot be a file's name on Windows; take the colon out of it.")
+    if WINDOWS and DEVICE.fullmatch(path.name):
+        raise MovaError(f"{path} cannot be a file's name on Windows, where a device is called so; give another name.")
 
 
 def temporary_name(path: Path) -> Path:

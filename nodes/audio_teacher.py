@@ -6,8 +6,9 @@ from comfy_api.latest import io
 
 from ..mova import MovaError
 from ..mova.model.teacher import check_first
-from .host.audio_teacher import with_teacher
-from .host.experts import SLOTS, check_expert, connected_experts
+from .host import notice
+from .host.audio_teacher import teacher_notice, with_teacher
+from .host.experts import SLOTS, check_expert, connected_experts, sizes
 
 PAIRS = {"high_noise": "teacher_high", "low_noise": "teacher_low"}
 
@@ -61,10 +62,12 @@ class MOVAAudioTeacher(io.ComfyNode):
             if teacher is None:
                 raise MovaError(f"Nothing is connected to {slot}; connect the same expert, taken before its LoRA.")
             check_expert(teacher, slot, expert)
-            if teacher.model.mova_config != model.model.mova_config:
+            if sizes(teacher.model.mova_config) != sizes(model.model.mova_config):
                 raise MovaError(f"The model in {slot} is of another size than its pupil; connect the same expert.")
             if teacher.patches and teacher.patches_uuid == model.patches_uuid:
                 raise MovaError(f"The model in {slot} has its pupil's LoRA; connect the same expert, before the LoRA.")
             check_first(from_layer, model.model.mova_config.dual_tower_bridge)
+            if told := teacher_notice(model, teacher, SLOTS[expert], slot):
+                notice.show(told)
             taught[expert] = with_teacher(model, teacher, from_layer)
         return io.NodeOutput(taught.get("high_noise"), taught.get("low_noise"))

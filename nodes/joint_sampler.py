@@ -19,7 +19,7 @@ from .guidance import GUIDANCE_TIP, GuidanceSchedule, spans_of
 from .host import kept_runs, notice
 from .host.audio_steps import with_audio_steps
 from .host.audio_teacher import teacher_of
-from .host.checks import check_finite, check_run, latent_parts
+from .host.checks import check_finite, check_run, latent_parts, nested_masks
 from .host.experts import check_experts
 from .host.identity import identity
 from .host.kernels import OPTIONS, Options
@@ -73,6 +73,12 @@ def stages_of(model_high: Any, model_low: Any, sigmas: Tensor, boundary: float) 
     switch = len(sigmas) - 1 if model_low is None else schedule.low_noise_start(sigmas, boundary)
     stages = [Stage(model_high, sigmas[: switch + 1]), Stage(model_low, sigmas[switch:])]
     return [stage for stage in stages if len(stage.sigmas) > 1]
+
+
+def sound_is_kept(latent: dict[str, Any]) -> bool:
+    """Whether no part of the sound is to be made."""
+    masks = nested_masks(latent)
+    return masks is not None and not masks[1].any()
 
 
 def taught_steps(stages: list[Stage]) -> list[int]:
@@ -214,6 +220,9 @@ class MOVAJointSampler(io.ComfyNode):
             noise = noise.generate_noise(latent)
         sampler = comfy.samplers.sampler_object("euler") if sampler is None else sampler
         fp8 = model_high.model_options.get("transformer_options", {}).get(OPTIONS, Options()).audio_memory == "fp8"
+        if audio_steps > 1 and sound_is_kept(latent):
+            notice.show("The latent keeps its sound, so that audio_steps counts as 1.")
+            audio_steps = 1
         sampler = with_audio_steps(sampler, audio_steps, video_shift, latent["samples"], fp8, EULER)
         stages = stages_of(model_high, model_low, sigmas, boundary)
         given = {"latent": latent["samples"], "noise": noise, "masks": latent.get("noise_mask")}

@@ -33,6 +33,7 @@ CALLED = {"clip": "gradient_clip"}
 def as_inputs(text: str) -> str:
     """A sentence that names options of the command line, in the names of the node's inputs."""
     text = text.replace("leave out --resume", "switch resume off").replace("(--resume goes", "(resume goes")
+    text = text.replace("another --out", "another lora_name")
     return re.sub(r"--([a-z][a-z-]*)", lambda option: name_of(option[1].replace("-", "_")), text)
 
 

@@ -16,7 +16,7 @@ from test_command_line import ROOT
 
 from mova import MovaError
 from mova.clip.media import check_output, encode
-from mova.files import alone, whole_file
+from mova.files import alone, check_name, whole_file
 
 
 def test_what_failed_has_let_go_of_the_file_before_it_is_removed(tmp_path, monkeypatch):
@@ -85,6 +85,15 @@ def test_on_a_disk_without_locks_nobody_is_kept_off_by_what_a_dead_process_has_l
     with alone(path), alone(tmp_path / "b.mp4"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["nul.safetensors", "CON", "com1.tar.mp4", "lpt³.png", "aux .mp4"])
+def test_a_device_s_name_is_refused_on_windows_where_what_is_written_would_go_there(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("mova.files.WINDOWS", True)
+    with pytest.raises(MovaError, match="a device is called so; give another name"):
+        check_name(tmp_path / name)
+    for other in ("null.mp4", "console", "com10.mp4", "my.nul", "lpt.mp4"):
+        check_name(tmp_path / other)
 
 
 def test_a_colon_is_refused_on_windows_where_a_hidden_stream_would_be_written(tmp_path, monkeypatch):

@@ -68,13 +68,18 @@ def test_scales_per_step_are_read_as_people_write_them(text, scales):
     assert per_step(text) == scales
 
 
-MANY = {"a number of 400 digits": "1" * 400, "2000 of them": "1," * 2000}
+MANY = {"a number of 400 digits": "1" * 400, "2000 of them": "x," * 2000}
 
 
 @pytest.mark.parametrize("text", ["a", "1;2", "nan", "inf, 1", *MANY])
 def test_other_scales_per_step_are_refused(text):
     with pytest.raises(MovaError, match=r"The guidance per step is .{1,150}; give numbers"):
         per_step(MANY.get(text, text))
+
+
+def test_more_scales_than_any_run_has_steps_are_refused_as_that():
+    with pytest.raises(MovaError, match="has 2000 values; give one for each step, at most 1000"):
+        per_step("1," * 2000)
 
 
 @pytest.mark.parametrize("span", [(0.5, 0.4), (-0.1, 1.0), (0.0, 1.1), (float("nan"), 1.0)])

@@ -1,5 +1,7 @@
 """Prism's layout gives the same files as the same weights in a release's folder."""
 
+import re
+
 import pytest
 import torch
 from gguf import GGUFReader
@@ -106,6 +108,20 @@ def test_a_base_is_for_prism_only(tiny_checkpoint, tmp_path):
 def test_info_names_prism_s_file(prism):
     assert next(iter(describe(prism))).startswith("Prism, both experts in one file, 2 layers with sound")
     assert next(iter(describe(prism.parent))).startswith("Prism")
+
+
+@pytest.mark.parametrize(
+    ("keep", "more", "told"),
+    [
+        (lambda name: not name.startswith("video_dit_2."), {}, r"\(video_dit_2\) lacks .*--base"),
+        (lambda name: True, {"ema.x": torch.zeros(1)}, r"has 'ema.x', which is neither"),
+        (lambda name: True, {}, None),
+    ],
+)
+def test_info_says_what_keeps_prism_s_file_from_being_a_whole_model(tiny_checkpoint, tmp_path, keep, more, told):
+    lines = list(describe(write_prism(tiny_checkpoint, tmp_path / "prism", keep, more)))
+    faults = [line for line in lines if line.startswith("no whole model by itself: ")]
+    assert [bool(re.search(told, fault)) for fault in faults] == [True] if told else not faults
 
 
 def test_one_expert_s_names_are_those_of_its_joint_file(tiny_checkpoint, prism, tmp_path):

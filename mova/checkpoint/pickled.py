@@ -2,6 +2,7 @@
 could be in it is run, and a file with more in it is not read.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -44,7 +45,7 @@ class Pickle:
             raise broken(self.path, f"has no {short(name)} any more", "do not change files while they are in use")
         tensor = self.tensors[name]
         self.given += tensor.nbytes
-        return tensor
+        return tensor.contiguous()  # what reads it page by page wants its values in a row
 
 
 def mapped(path: Path) -> dict[str, Tensor]:
@@ -63,10 +64,26 @@ def mapped(path: Path) -> dict[str, Tensor]:
     tensors = {name: value for name, value in items if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         raise broken(path, "holds no tensors by name", "give the model's weights")
-    plain = (name for name, value in tensors.items() if value.layout == torch.strided and value.dtype in NAMES)
-    if odd := set(tensors).difference(plain):
-        raise broken(path, f"holds {first_names(sorted(odd))}, no tensors of plain numbers", "save a .safetensors file")
+    check_plain(path, tensors)
+    if odd := sorted(name for name, value in tensors.items() if value.dtype not in NAMES):
+        raise broken(path, f"holds {first_names(odd)}, no tensors of plain numbers", "save a .safetensors file")
     return tensors
+
+
+def check_plain(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise MovaError unless all values of each tensor are in the file, as PyTorch's reader does not ask."""
+    if odd := sorted(name for name, value in tensors.items() if not is_plain(value)):
+        what = f"has something else than plain numbers in rows and columns in {first_names(odd)}, or not all of them"
+        raise broken(path, what, "save a .safetensors file")
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether it is rows and columns of numbers that memory holds: not sparse, nested, a mere shape (meta), a view that
+    turns signs, or one that shows some values again and again, as an expanded one does.
+    """
+    if tensor.is_nested or tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        return False
+    return not (tensor.is_neg() or tensor.is_conj()) and tensor.nbytes <= tensor.untyped_storage().nbytes()
 
 
 def infos(path: Path) -> dict[str, TensorInfo]:

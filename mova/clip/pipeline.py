@@ -45,6 +45,8 @@ def generate(
     loras, told = plan(request.loras, checkpoint.config)
     for line in told:
         runtime.notice(line)
+    if told_of_list := request.plan.notice(request.steps):
+        runtime.notice(told_of_list)
     try:
         if done is not None and done.finished:
             video, audio = (latent.to(runtime.device) for latent in latents_of(checkpoint, request, done))

@@ -134,12 +134,16 @@ def run_train(options: argparse.Namespace) -> None:
     from ..train.base import released
     from ..train.cache import Cache
     from ..train.loop import go
+    from ..train.ours import check_not_finished, check_out
     from ..train.output import write_split
     from ..train.processes import join
     from ..train.run import QUIET, Report, begin_run, state_path, told
     from ..train.settings import Settings, settings_from
 
     check_output(options.out, ".safetensors")
+    check_out(options.out, options.split)
+    if not options.resume:
+        check_not_finished(options.out)
     names = [field.name for field in fields(Settings)]
     given = {name: getattr(options, name) for name in names if name in options}
     if "parts" in given:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import strict_json
 from ..checkpoint.header import REFUSED, broken, check_is_file
+from ..checkpoint.pickled import check_plain
 from ..checkpoint.weights import PICKLES, open_weights, read_json
 from .names import wan_name
 
@@ -44,6 +45,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Settings, str, Mapping[
         nested = next((values[n] for n in ("lora_state_dict", "state_dict") if isinstance(values.get(n), dict)), values)
         tensors = {key: value for key, value in nested.items() if isinstance(key, str) and isinstance(value, Tensor)}
         inside = {key: value for key, value in values.items() if not isinstance(value, Tensor | dict)}
+        check_plain(path, tensors)
         if not tensors and number(inside, "alpha"):
             raise broken(path, "holds the settings of a LoRA, not its weights", "choose lora_weights.pt beside it")
     else:

@@ -16,6 +16,7 @@ Span = tuple[
     float, float
 ]  # shares of the steps, 0 to 1: a step counts if it begins at the start or later, before the end
 WHOLE: Span = (0.0, 1.0)
+LONGEST = 1000  # of a list
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,14 @@ class GuidancePlan:
         bridge = given.bridge if holds(spans.bridge, share) else 1.0
         return replace(given, text=text, bridge=bridge, audio_text=None if audio == text else audio)
 
+    def notice(self, steps: int) -> str | None:
+        """What to tell of a list of scales that is longer than the run."""
+        given = len(self.spans.per_step)
+        if not 0 < steps < given:
+            return None
+        more = f"the last {given - steps} do not count" if given - steps > 1 else "the last does not count"
+        return f"The guidance per step has {given} values, and the run {steps} step(s): {more}."
+
     def evaluations(self, steps: int, first: int = 0) -> int:
         """How many a run of Euler's makes from a step on."""
         return sum(len(self.at(step, steps).needed()) for step in range(first, steps))
@@ -78,6 +87,8 @@ def per_step(text: str) -> tuple[float, ...]:
         found = tuple(float(word) for word in text.replace(",", " ").split())
     except ValueError:
         found = (math.nan,)
-    if not all(map(math.isfinite, found)) or len(found) > 1000:
+    if len(found) > LONGEST:
+        raise MovaError(f"The guidance per step has {len(found)} values; give one for each step, at most {LONGEST}.")
+    if not all(map(math.isfinite, found)):
         raise MovaError(f"The guidance per step is {short(text)}; give numbers with commas between, such as 6, 4, 1.")
     return found

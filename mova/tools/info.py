@@ -14,10 +14,10 @@ from typing import Any
 
 from ..checkpoint.header import DTYPE_BITS, TensorInfo
 from ..checkpoint.hub_record import record_of
-from ..checkpoint.prism import find_prism, is_prism, opened
+from ..checkpoint.prism import alone, find_prism, is_prism, opened, prism_of
 from ..checkpoint.quantised_layers import BESIDE, METADATA, quantised_layers
 from ..checkpoint.release import EXPERT_FOLDERS, FOLDERS, JOINT, open_checkpoint
-from ..checkpoint.weights import PICKLES, open_weights
+from ..checkpoint.weights import PICKLES, Weights, open_weights
 from ..clip.reading import read_clip_info
 from ..errors import MovaError
 from ..lora.file import TRAINERS_NAMES
@@ -99,7 +99,18 @@ def describe_weights(path: Path) -> Iterator[str]:
         if layers:
             yield "quantised layers: " + counted(layers.values())
         yield from describe_parts(weights.tensors, layers)
+        yield from describe_faults(weights, path)
     yield from describe_metadata({name: value for name, value in weights.metadata.items() if name != METADATA})
+
+
+def describe_faults(weights: Weights, path: Path) -> Iterator[str]:
+    """Of Prism's file: what keeps it from being a whole model by itself, as `convert` would say it."""
+    if not is_prism(weights.tensors):
+        return
+    try:
+        alone(prism_of(weights, path))
+    except MovaError as error:
+        yield f"no whole model by itself: {error}"
 
 
 def describe_gguf(path: Path) -> Iterator[str]:

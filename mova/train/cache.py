@@ -55,6 +55,14 @@ def weights_key(weights: Weights) -> str:
     return whole.hexdigest()
 
 
+def is_index(path: Path) -> bool:
+    """Whether it is a list of prepared clips, of whatever version."""
+    try:
+        return read_json(path).get("format") == FORMAT
+    except MovaError:
+        return False
+
+
 @dataclass(frozen=True)
 class Entry:
     """A line of the index: a clip and its caption."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import strict_json
 from ..checkpoint.release import EXPERT_FOLDERS, EXPERTS
 from ..checkpoint.tensor_file import write_tensors
-from ..checkpoint.weights import open_file
+from ..checkpoint.weights import Weights, open_file
 from ..errors import MovaError
 from ..files import whole_file
 
@@ -44,11 +44,15 @@ def read_lora_told(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises MovaError if the file is damaged.
     """
     weights = open_file(path)
+    return {name: tensor.clone() for name, tensor in weights.read(weights.tensors)}, told_of(weights)
+
+
+def told_of(weights: Weights) -> dict[str, Any]:
+    """What the metadata of a file of write_lora says of its run; empty of other files."""
     try:
-        told = dict(strict_json.parse(weights.metadata[TOLD]))
+        return dict(strict_json.parse(weights.metadata[TOLD]))
     except (KeyError, TypeError, ValueError):
-        told = {}
-    return {name: tensor.clone() for name, tensor in weights.read(weights.tensors)}, told
+        return {}
 
 
 def by_expert(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -66,11 +70,16 @@ def by_expert(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return found
 
 
+def split_paths(path: Path) -> dict[str, Path]:
+    """What write_split writes beside a LoRA, by "high_noise" and "low_noise"."""
+    return {noise: path.with_name(f"{path.stem}_{noise}{path.suffix}") for noise in EXPERTS}
+
+
 def write_split(path: Path, parameters: Mapping[str, Tensor], alpha: float, told: Mapping[str, Any]) -> list[Path]:
     """A file for each expert as ComfyUI's own LoRA loaders read it."""
     written = []
     for noise, tensors in by_expert(lora_tensors(parameters, alpha)).items():
-        target = path.with_name(f"{path.stem}_{noise}{path.suffix}")
+        target = split_paths(path)[noise]
         save(target, tensors, {TOLD: json.dumps(told, ensure_ascii=False)})
         written.append(target)
     return written

@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..files import whole_file
+from .ours import save_picture
 
 # Pixels
 WIDTH, HEIGHT, MARGIN = 1280, 560, 70
@@ -36,8 +36,7 @@ def points(records: Sequence[Mapping[str, Any]], expert: str, column: str) -> li
 
 def write_plot(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Write a PNG of the losses."""
-    with whole_file(path) as temporary:
-        draw_plot(records).save(temporary, format="PNG")
+    save_picture(path, draw_plot(records))
 
 
 def draw_plot(records: Sequence[Mapping[str, Any]]) -> Image.Image:

@@ -16,10 +16,12 @@ from ..errors import Cancelled, MovaError, first_line, memory_is_full
 from ..files import alone
 from ..model import text, video_vae
 from ..sampling.conditioning import SPATIAL_STRIDE, audio_samples, check_fps, check_size, condition_clip, condition_mask
-from .cache import INDEX, Cache, Entry, content_key, key_of, make_folder, weights_key
+from ..shorten import first_names
+from .cache import INDEX, Cache, Entry, content_key, is_index, key_of, make_folder, weights_key
 from .media import Clip, Shapes, read_clip
+from .ours import check_ours, is_picture
 from .samples import Sample, Skipped, find_samples
-from .sheet import Row, thumbnails, write_sheets
+from .sheet import FIRST_SHEET, Row, thumbnails, write_sheets
 
 Made = TypeVar("Made")
 Encode = Callable[[Tensor], Tensor]
@@ -66,7 +68,29 @@ def prepare(
         raise nothing_left(prepared.skipped)
     make_folder(folder)
     with alone(folder / INDEX):
-        return encode_all(checkpoint, samples, Cache(folder), shapes, runtime, prepared, done)
+        before = listed_before(Cache(folder))
+        encode_all(checkpoint, samples, Cache(folder), shapes, runtime, prepared, done)
+    known = {entry.name for entry in prepared.entries} | prepared.skipped.reasons.keys()
+    if gone := [name for name in before if name not in known]:
+        runtime.notice(
+            f"{folder} had {len(gone)} more ({first_names(gone)}), not in {data}: they are no longer trained on."
+        )
+    return prepared
+
+
+def listed_before(cache: Cache) -> list[str]:
+    """Names of the clips that an earlier run has put into the folder.
+
+    Raises MovaError for somebody else's files that would be replaced, or clips that were gathered one by one.
+    """
+    check_ours({cache.folder / INDEX: is_index, cache.folder / FIRST_SHEET: is_picture})
+    try:
+        entries, _, checkpoint = cache.listed()
+    except MovaError:  # there is none, or of another version
+        return []
+    if checkpoint is None:
+        raise MovaError(f"{cache.folder} holds clips that were gathered in ComfyUI; give another --out.")
+    return [entry.name for entry in entries]
 
 
 def encode_all(
@@ -77,7 +101,8 @@ def encode_all(
     runtime: Runtime,
     prepared: Prepared,
     done: Callable[[int, int], None],
-) -> Prepared:
+) -> None:
+    """Fill in `prepared`, and write the index."""
     texts = encode_captions(checkpoint, cache, [sample.caption for sample in samples], runtime)
     clips = encode_clips(checkpoint, cache, samples, shapes, runtime, prepared, done)
     rows = []
@@ -92,7 +117,6 @@ def encode_all(
         raise nothing_left(prepared.skipped)
     prepared.sheets = write_sheets(cache.folder, rows)
     cache.write_index(prepared.entries, texts[""], checkpoint.root, prepared.skipped.reasons)
-    return prepared
 
 
 def nothing_left(skipped: Skipped) -> MovaError:

@@ -20,6 +20,7 @@ from .lora import add_lora
 from .losses import Model
 from .memory import Clip, check_room
 from .optimizer import make_optimizer, optimizer_class, put_back, state_of
+from .ours import check_out
 from .output import State, read_log, read_lora_told, read_state, write_log, write_lora, write_state
 from .plot import write_plot
 from .processes import ALONE, Processes
@@ -108,8 +109,12 @@ def plan_run(
     report: Report = QUIET,
     processes: Processes = ALONE,
 ) -> Run:
-    """A run of which nothing is loaded yet. Raises MovaError for clips of another model, or a missing optimizer."""
+    """A run of which nothing is loaded yet.
+
+    Raises MovaError for clips of another model, a missing optimizer, or somebody else's files where it writes.
+    """
     optimizer_class(settings.optimizer)
+    check_out(out)
     entries, nothing, _ = cache.index()
     check_items(base, cache, entries)
     said = identity(base, entries, settings, processes)

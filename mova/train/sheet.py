@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..files import whole_file
+from .ours import save_picture
 
 # Pixels
 HEIGHT = 120  # of a frame
@@ -18,7 +18,9 @@ TEXT = 16
 WORDS = 720  # wide
 BACKGROUND, LABEL, DIM = "#17181b", "#e3e6eb", "#9aa1ac"
 SHOWN = 3  # frames of a clip
+
 ROWS = 40  # on a page
+FIRST_SHEET = "contact_sheet.png"
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,8 @@ def write_sheets(folder: Path, rows: Sequence[Row]) -> list[Path]:
     """Write contact_sheet.png into the folder, and _2 and so on where there are more clips than fit on one."""
     written = []
     for number, start in enumerate(range(0, len(rows), ROWS), 1):
-        path = folder / ("contact_sheet.png" if number == 1 else f"contact_sheet_{number}.png")
-        page = draw(rows[start : start + ROWS])
-        with whole_file(path) as temporary:
-            page.save(temporary, format="PNG")
+        path = folder / (FIRST_SHEET if number == 1 else f"contact_sheet_{number}.png")
+        save_picture(path, draw(rows[start : start + ROWS]))
         written.append(path)
     return written
 

@@ -15,6 +15,7 @@ from ...mova.sampling.guidance import Guidance, Kind, guided
 from ...mova.sampling.guidance_plan import GuidancePlan, Spans, step_of
 from . import notice
 from .audio_steps import KEY, Memories
+from .beginning import check_beginning, check_schedule
 from .checks import check_given_noise, check_run, unbound
 from .nested import AudioVideoLatent
 from .settings import Settings
@@ -78,7 +79,11 @@ class MovaGuider(comfy.samplers.CFGGuider):
         latent = {"samples": latent_image, "noise_mask": denoise_mask}
         check_run(latent, self.given, self.model_patcher.model.mova_config)
         check_given_noise(noise, latent_image)
+        check_schedule(sigmas)
+        check_beginning(noise, denoise_mask, sigmas)
         self.sigmas = sigmas if self.given_sigmas is None else self.given_sigmas
+        if told := self.plan.notice(len(self.sigmas) - 1):
+            notice.show(told)
         options = self.model_options
         if not self.ordinary and (options.get("sampler_pre_cfg_function") or "sampler_cfg_function" in options):
             notice.show(

@@ -10,6 +10,7 @@ from . import notice
 from .audio_steps import KEY, Memories
 
 NAME = "mova_step_cache"
+NOT_USED = "Step cache: not used; with audio_steps or context windows every step is computed."
 WRAPPERS = comfy.patcher_extension.WrappersMP
 
 
@@ -19,15 +20,17 @@ class CachedSteps:
     def __init__(self, cache: StepCache, fp8: bool = False) -> None:
         self.settings = cache.video, cache.audio, cache.audio_alone, fp8  # by which a run is known again
         self._cache, self._memories = cache, Memories(fp8)
+        self._left_out = False  # of an evaluation
 
     def sample(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
         """Around the host's sampling, with one expert."""
         self._cache.begin()
         self._cache.counts = dict.fromkeys(Choice, 0)
+        self._left_out = False
         try:
             return executor(*args, **kwargs)
         finally:
-            notice.show(self._cache.told() + ".")
+            notice.show(NOT_USED if self._left_out else self._cache.told() + ".")
             self._cache.begin()
             self._memories.close()
 
@@ -46,6 +49,7 @@ class CachedSteps:
         rest = (timestep, context, clip_fea, time_dim_concat)
         uuids = tuple(options.get("uuids") or ())
         if not uuids or KEY in options or "context_window" in options:  # others' calls; parts of a clip or of a step
+            self._left_out = self._left_out or bool(uuids)
             return executor(x, *rest, options, **named)
         choice = self._cache.choose(uuids, float(timestep.flatten()[0]), *x)
         video, audio = self._cache.parts[uuids]

@@ -139,14 +139,10 @@ def train(base: Base, cache: Cache, settings: Settings, out: Path, device: torch
 
 
 def is_finished(run: Run, resume: bool) -> bool:
-    """Whether the LoRA is there. Raises MovaError if one is there that must not be replaced."""
-    if not run.out.exists():
+    """Whether the LoRA is there. Raises MovaError if one of another run is there that must not be replaced."""
+    if not resume or not run.out.exists() or state_path(run.out).exists():  # loading tells whether that is of this run
         return False
     _, told = read_lora_told(run.out)
-    if not told:
-        raise MovaError(f"{run.out} is there already, and is not of a training run; give another lora_name.")
-    if not resume or state_path(run.out).exists():  # of which loading tells whether it is of this run
-        return False
     others = differences(run, told)
     if others or told.get("steps_done") != run.settings.steps:
         what = f" with another {' and another '.join(others)}" * bool(others)

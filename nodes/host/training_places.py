@@ -6,12 +6,14 @@ from pathlib import Path
 import folder_paths
 
 from ...mova import MovaError
+from ...mova.files import DEVICE
 from ...mova.shorten import short
 
 CLIPS = "mova_training"  # a folder for each collection of clips
 LORAS = "loras"  # which the host's lists of LoRAs hold, too
 SUFFIX = ".safetensors"
-FORBIDDEN = re.compile(r'[\0-\x1f\x7f:*?"<>|]')
+# Also what turns the direction of text, by which a name is shown as another one.
+FORBIDDEN = re.compile(r'[\0-\x1f\x7f:*?"<>|\u2028-\u202e\u2066-\u2069\ufeff]')
 LONGEST = 150  # bytes of a name: files beside it have longer ones
 DEEPEST = 1000  # bytes of all of it: systems end a path at about 4000
 
@@ -52,6 +54,6 @@ def is_plain(part: str) -> bool:
     if not part or part != part.strip() or part.startswith(".") or part.endswith("."):
         return False
     try:
-        return not FORBIDDEN.search(part) and len(part.encode()) <= LONGEST
+        return not FORBIDDEN.search(part) and not DEVICE.fullmatch(part) and len(part.encode()) <= LONGEST
     except UnicodeEncodeError:  # half of a surrogate pair, as JSON may hold
         return False

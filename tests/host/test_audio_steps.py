@@ -111,6 +111,22 @@ def test_a_given_video_stays_and_its_sound_takes_the_steps(server, files):
     assert error(three["audio"], one["audio"]) > 1e-3
 
 
+def test_a_sound_that_is_kept_takes_no_steps_of_its_own(server, files):
+    graph = Graph()
+    given = graph.add("ProbeGiven", **GIVEN)
+    apart = graph.add("MOVASeparateLatent", latent=ref(given, 2))
+    latent = ref(graph.add("MOVACombineLatent", video=ref(apart), audio=ref(apart, 1), keep_audio=True))
+    settings = {"noise": ref(given, 3), "latent": latent, "steps": 2}
+    one, three = (graph.joint(graph.model("mova_high"), given, audio_steps=count, **settings) for count in (1, 3))
+    saved = [graph.save(ref(node), f"{node}.safetensors") for node in (one, three)]
+    result = ran(server, graph)
+    plain, stepped = (server.tensors(result, node) for node in saved)
+    assert all(torch.equal(plain[name], stepped[name]) for name in ("video", "audio"))
+    told = dict(result.notices)
+    assert "of the audio alone" not in told[three]
+    assert ["keeps its sound, so that audio_steps counts as 1" in told[node] for node in (one, three)] == [False, True]
+
+
 def test_other_samplers_than_euler_are_refused_before_the_weights_load(server, files):
     graph = Graph()
     given = graph.add("ProbeGiven", **GIVEN)

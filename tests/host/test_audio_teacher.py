@@ -7,6 +7,8 @@ from golden import error, joint_inputs, joint_model
 from graphs import EXPERTS, GIVEN, KIND, Graph, golden_model, ref, to_model_scale
 from inside import run_inside
 from loras import VIDEO, halves, loader, merged, write
+from safetensors import safe_open
+from safetensors.torch import save_file
 from slow import few
 
 from mova.clip.request import Request
@@ -135,6 +137,28 @@ def test_a_teacher_that_is_not_there_or_of_another_kind_is_refused(server, files
     assert "from 0 (all) to 1, the last in which the sound sees the picture" in server.run(graph.nodes).error
 
 
+def test_a_teacher_from_whom_there_is_nothing_to_learn_or_of_another_release_is_told(server, files):
+    models, graph = files / "models/diffusion_models", Graph()
+    with safe_open(models / "mova_high.safetensors", "pt") as file:
+        config, state = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    sound = "audio_dit.blocks.0.self_attn.q.weight"
+    save_file({**state, sound: state[sound] * 1.02}, models / "other_release.safetensors", config)
+    high, other = graph.model("mova_high"), graph.model("other_release")
+    half = graph.model("half_high")  # the same release, stored otherwise
+    name = write(files, "told.safetensors", halves(EARLY, EARLY))
+    pupil = ref(loader(graph, name, high=high))
+    nodes = [
+        graph.add("MOVAAudioTeacher", from_layer=0, model_high=model, teacher_high=teacher)
+        for model, teacher in ((high, high), (pupil, other), (pupil, high), (pupil, half))
+    ]
+    for node in nodes:
+        graph.add("PreviewAny", source=ref(node))
+    told = dict(ran(server, graph).notices)
+    assert told[nodes[0]] == "The model in model_high is its own teacher, which only takes time; put its LoRA there."
+    assert "teacher_high is not that in model_high: it is of another release" in told[nodes[1]]
+    assert nodes[2] not in told and nodes[3] not in told
+
+
 def test_a_teacher_of_nobody_of_the_other_expert_or_with_the_lora_is_refused(host_place):
     """The sound would hear nothing of it, and nobody would know."""
     nobody, swapped, same = run_inside(host_place, REFUSED).strip().splitlines()[-3:]
@@ -152,7 +176,8 @@ def model(expert, patches=()):
     inner = MOVA.__new__(MOVA)
     torch.nn.Module.__init__(inner)
     inner.expert = expert
-    config = SimpleNamespace(dual_tower_bridge=SimpleNamespace(layers=[5]))
+    tower = SimpleNamespace(dim=1, ffn_dim=1, num_layers=1, text_dim=1)
+    config = SimpleNamespace(dual_tower_bridge=SimpleNamespace(layers=[5]), video_dit=tower, audio_dit=tower)
     inner.model_config = SimpleNamespace(unet_config={"mova_config": config})
     return SimpleNamespace(model=inner, patches=dict.fromkeys(patches), patches_uuid=patches)
 plain, other, tuned = model("high_noise"), model("low_noise"), model("high_noise", ("x",))

@@ -58,6 +58,7 @@ def test_per_step_scales_and_ranges_of_both_experts_are_those_of_the_command_lin
         ({"text_start": 60.0, "text_end": 50.0}, "text guidance's range is 60.0 to 50.0 percent"),
         ({"cfg_per_step": "high, low"}, "with commas between, such as 6, 4, 1"),
         ({"cfg_per_step": "5, -1"}, "must be 0 or more"),
+        ({"cfg_per_step": "1," * 2000}, "The guidance per step has 2000 values"),
     ],
 )
 def test_a_schedule_that_is_none_is_told_before_the_weights_load(server, files, wrong, told):
@@ -66,6 +67,13 @@ def test_a_schedule_that_is_none_is_told_before_the_weights_load(server, files, 
     schedule = ref(graph.add("MOVAGuidanceSchedule", **{**ALL, **wrong}))
     graph.save(ref(graph.joint(graph.model("mova_high"), given, guidance=schedule)))
     assert told in server.run(graph.nodes).error
+
+
+def test_a_list_that_is_longer_than_the_run_is_told(server, files):
+    (_, told), (_, fits) = made(
+        server, ({"cfg_per_step": "5,4,3,2,1"}, {"steps": 3}), ({"cfg_per_step": "5,4,3"}, {"steps": 3})
+    )
+    assert "has 5 values, and the run 3 step(s): the last 2 do not count" in told and "do not count" not in fits
 
 
 def test_a_guider_that_comes_from_the_cache_counts_the_steps_of_the_run_it_is_given_to(server, files):

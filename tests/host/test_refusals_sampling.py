@@ -34,16 +34,16 @@ def no_denoise(bench):
 WAYS = "joint", "guider"
 
 
-def sampled(bench, way, model=None, latent=None, noise=None, **inputs):
+def sampled(bench, way, model=None, latent=None, noise=None, sigmas=None, **inputs):
     """What the case gives, and else the golden inputs."""
     model, latent = model or bench.plain_model, latent or ref(bench.given, 2)
     conds = {"positive": ref(bench.given), "negative": ref(bench.given, 1)}
     if way == "joint":
         node = bench.joint(model, bench.given, latent, **({"noise": noise} if noise else {}))
-        bench.nodes[node]["inputs"] |= inputs
+        bench.nodes[node]["inputs"] |= inputs | ({"sigmas": sigmas} if sigmas else {})
     else:
         guider = bench.add("MOVAGuider", model=model, cfg=2.0, **{**conds, **inputs})
-        sigmas = ref(bench.add("MOVAScheduler", steps=2, shift=5.0, denoise=1.0))
+        sigmas = sigmas or ref(bench.add("MOVAScheduler", steps=2, shift=5.0, denoise=1.0))
         node = bench.custom(ref(guider), sigmas, noise or ref(bench.add("RandomNoise", noise_seed=7)), latent)
     bench.save(ref(node))
 
@@ -192,6 +192,32 @@ def sigmas_that_are_no_schedule(bench, kind):
     if kind == "none":
         sigmas = ref(bench.add("SplitSigmas", sigmas=sigmas, step=0))
     sampled(bench, "joint", sigmas=sigmas)
+
+
+@refused("which are no noise levels of MOVA's, from 1 to 0; take those of MOVA Scheduler.", "14, 2, 0", "1, 0.5, -0.5",
+         builds_models=True)  # fmt: skip
+@refused("The sigmas have no step, and begin where all is noise; give this sampler a step, or leave it out.", "1",
+         builds_models=True)  # fmt: skip
+def sigmas_that_no_flow_has(bench, values):
+    sampled(bench, "guider", sigmas=ref(bench.add("ManualSigmas", sigmas=values)))
+
+
+@refused("and of that nothing is left at the first sigma, 1; begin lower, with the second output of SplitSigmas, or "
+         "connect RandomNoise.", *WAYS, builds_models=True)  # fmt: skip
+def no_noise_for_the_sound_where_all_is_noise(bench, way):
+    sampled(bench, way, noise=picture_s_noise(bench))
+
+
+@refused("MOVA Video Noise has no noise for it, which the model expects to see; connect RandomNoise in its place.",
+         *WAYS, builds_models=True)  # fmt: skip
+def no_noise_for_a_sound_that_is_kept(bench, way):
+    apart = bench.add("MOVASeparateLatent", latent=ref(bench.given, 2))
+    kept = bench.add("MOVACombineLatent", video=ref(apart), audio=ref(apart, 1), keep_audio=True)
+    sampled(bench, way, latent=ref(kept), noise=picture_s_noise(bench))
+
+
+def picture_s_noise(bench):
+    return ref(bench.add("MOVAVideoNoise", noise=ref(bench.add("RandomNoise", noise_seed=7))))
 
 
 @refused("audio_shift_ratio is 0.0; it must be above 0 (1: as the video's).", ("audio_shift_ratio", 0.0),

@@ -55,6 +55,11 @@ def test_what_the_audio_does_not_allow_is_not_left_out_or_computed_alone(server,
     assert error(alone["audio"], plain["audio"]) > 0 and error(alone["video"], plain["video"]) > 0
 
 
+def test_with_audio_steps_a_cache_says_that_it_is_not_used(server, files):
+    ((_, told),) = runs(server, cache(5.0, 5.0), steps=4, audio_steps=2)
+    assert "Step cache: not used; with audio_steps or context windows" in told and not counted(told)
+
+
 def test_a_threshold_that_is_none_is_told_before_the_weights_load(server, files):
     graph = Graph()
     node = graph.add("MOVAStepCache", model_high=graph.model("mova_high"), **cache(-1.0, 0.1))

@@ -26,6 +26,9 @@ NAMES = [
     "x" * 300,
     "a//b",
     "con.",
+    "nul",
+    "a/Com1.tar",
+    "my\u202egnp",
     "\ud83d",
     "/".join(["x" * 150] * 40),
 ]
