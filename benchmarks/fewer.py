@@ -1,9 +1,11 @@
-"""What fewer evaluations cost in exactness and save in work: guidance in ranges, audio steps, the step cache. Video and
-audio apart.
+"""What fewer evaluations cost in exactness and save in work: guidance in ranges, audio steps and their teacher, the
+step cache. Video and audio apart.
 
     python benchmarks/fewer.py            # errors, on a small model: an hour on two cores
     python benchmarks/fewer.py --cache    # those of the step cache alone: minutes
+    python benchmarks/fewer.py --teacher  # of audio steps with a distilled LoRA and a teacher: a quarter of an hour
     python benchmarks/fewer.py --costs    # FLOPs and minutes of the released size, worked out
+    python benchmarks/fewer.py --memory   # the peak with audio steps at that size, by where they keep what: minutes
 
 The model is benchmarks/quantization.py's, random with the outliers of large transformers; errors are of the latents,
 |found - wanted| / |wanted|. It knows no pictures and no sounds: the order of the settings counts, not their size.
@@ -14,7 +16,6 @@ import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from cached_steps import caches
+from distilled import distilled
 from peak_memory import forward_of
 from peakmem import PeakMem
 from quantization import SIZES, error, inputs, outliers
@@ -30,20 +33,19 @@ from quantization import SIZES, error, inputs, outliers
 from authoring.times import flops, tokens
 from mova import JointModel
 from mova.clip.request import Request
-from mova.clip.velocity import Velocities
+from mova.clip.velocity import Teacher, Velocities
+from mova.model.joint import Text
 from mova.model.kernels import Kernels
-from mova.model.presets import DEFAULT
+from mova.model.presets import DEFAULT, Preset
 from mova.model.video_memory import VideoMemory, where_it_is
 from mova.sampling.audio_steps import between, counts
-from mova.sampling.euler import euler
+from mova.sampling.euler import Callback, euler
 from mova.sampling.guidance import Guidance
 from mova.sampling.guidance_plan import Spans
-from mova.sampling.schedule import TIMESTEPS, low_noise_start, sigmas
-from mova.sampling.step_cache import Choice, StepCache
+from mova.sampling.schedule import low_noise_start, sigmas
 
 RELEASED = Request("released", steps=20, guidance=Guidance(5.0))
 HALF, MOST = (0.0, 0.5), (0.0, 0.75)
-RELEASED_BOUNDARY = DEFAULT.boundary * TIMESTEPS
 GUIDANCE: dict[str, Request] = {
     "cfg 5 in all 20 steps": RELEASED,
     "cfg 5 in the first three quarters": dataclasses.replace(RELEASED, spans=Spans(MOST)),
@@ -70,18 +72,25 @@ AUDIO: dict[str, Request] = {
 
 
 @torch.no_grad()
-def run(model: JointModel, request: Request) -> tuple[tuple[Tensor, Tensor], float]:
-    """The latents, and the FLOPs of the run."""
+def run(
+    model: JointModel, request: Request, teacher: JointModel | None = None, after: Callback | None = None
+) -> tuple[tuple[Tensor, Tensor], float]:
+    """The latents, and the FLOPs of the run. teacher: as the request has it; after: called behind each step."""
     given, schedule = inputs((2, 12, 12)), sigmas(request.steps)
-    texts = [model.embed_text(given[name]) for name in ("text", "negative")]
-    velocities = Velocities(model, texts, given["video"][:, 16:], request, schedule)
+
+    def told(model: JointModel) -> list[Text]:
+        return [model.embed_text(given[name]) for name in ("text", "negative")]
+
+    velocities = Velocities(model, told(model), given["video"][:, 16:], request, schedule)
 
     def own(step: int) -> Tensor:
         return between(schedule, step, request.audio_steps, 5.0)
 
     alone = None if request.audio_steps == 1 else (own, velocities.audio)
     with FlopCounterMode(display=False) as counter:
-        made = euler(velocities.joint, given["video"][:, :16], given["audio"], schedule, schedule, alone=alone)
+        if teacher is not None and request.audio_teacher is not None:
+            velocities.teacher = Teacher(teacher, told(teacher), request.audio_teacher)
+        made = euler(velocities.joint, given["video"][:, :16], given["audio"], schedule, schedule, after, alone=alone)
     return made, counter.get_total_flops()
 
 
@@ -102,65 +111,36 @@ def table(model: JointModel, rows: dict[str, Request], wanted: Callable[[str], R
         print(f"| {name} | {' | '.join(said)} |", flush=True)
 
 
-# Thresholds of the video and of the audio, and whether the audio may be computed alone.
-CACHES = [(limit, limit, False) for limit in (0.5, 1.0, 1.5, 2.0)]
-CACHES += [(1.5, 1.0, False), (1.5, 1.0, True), (2.0, 1.0, True)]
+LORA = dataclasses.replace(FEW, guidance=Guidance(1.0, 1.0, 3.0))
+FOUR = dataclasses.replace(LORA, audio_steps=4)
+TAUGHT: dict[str, Request] = {  # with the LoRA
+    "8 steps, cfg 1": dataclasses.replace(FEW, guidance=Guidance(1.0)),
+    "the same, audio_cfg 3": LORA,
+    "the same, audio_steps 4": FOUR,
+    "the same, its teacher from layer 2 on": dataclasses.replace(FOUR, audio_teacher=2),
+    "the same, its teacher from layer 1 on": dataclasses.replace(FOUR, audio_teacher=1),
+    "the same, its teacher from layer 0 on": dataclasses.replace(FOUR, audio_teacher=0),
+}
 
 
-class Cached:
-    """The model with a step cache around it, as nodes/host/step_cache.py has it; both experts are this model."""
+def taught(model: JointModel) -> None:
+    """The sound beside the picture of a distilled LoRA, against FINE without it: by what the sound sees of it."""
+    given = inputs((2, 12, 12))
+    path = [(given["video"][:, :16], given["audio"])]
 
-    def __init__(self, model: JointModel, cache: StepCache) -> None:
-        self.model, self.cache, self.low = model, cache, False
-        self.memories: dict[int, VideoMemory] = {}
-        self.evaluations = 0  # of both towers
+    def note(step: int, video: Tensor, audio: Tensor) -> None:
+        if not (step + 1) % (FINE.steps // FEW.steps):
+            path.append((video.clone(), audio.clone()))
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-    def __call__(self, x: Tensor, audio: Tensor, *given: Any, memory: None = None) -> tuple[Tensor, Tensor]:
-        time, audio_time, text = given[:3]
-        if not self.low and float(time) < RELEASED_BOUNDARY:
-            self.low = True
-            self.cache.begin()
-        who, seen = id(text), x[:, :16]
-        choice = self.cache.choose(who, float(time), seen, audio)
-        video, sound = self.cache.parts[who]
-        if choice is Choice.REUSE:
-            assert video.velocity is not None and sound.velocity is not None
-            return video.velocity, sound.velocity
-        if choice is Choice.AUDIO:
-            grid = (x.shape[2], x.shape[3] // 2, x.shape[4] // 2)
-            rotations = self.model.rotations(grid, audio.shape[-1], 24.0, audio.device)
-            made = self.model.audio_velocity(audio, audio_time, text.audio, self.memories[who], rotations)
-            sound.computed(audio, made)
-            assert video.velocity is not None
-            return video.velocity, made
-        self.evaluations += 1
-        self.memories[who] = VideoMemory()
-        both = self.model(x, audio, *given, memory=self.memories[who])
-        for part, latent, velocity in zip((video, sound), (seen, audio), both, strict=True):
-            part.computed(latent, velocity)
-        return both
-
-
-def caches(model: JointModel) -> None:
-    """Each threshold against the run without a cache."""
-    request, schedule = RELEASED, sigmas(RELEASED.steps)
-    print("| thresholds, video and audio | evaluations | steps reused | audio alone | video | audio |")
-    print("| --- | --: | --: | --: | --: | --: |")
-    wanted = None
-    for video, audio, alone in [(0.0, 0.0, False), *CACHES]:
-        given, cache = inputs((2, 12, 12)), StepCache(video, audio, alone)
-        cached = Cached(model, cache)
-        texts = [model.embed_text(given[name]) for name in ("text", "negative")]
-        velocities = Velocities(cast(Any, cached), texts, given["video"][:, 16:], request, schedule)
-        with torch.no_grad():
-            made = euler(velocities.joint, given["video"][:, :16], given["audio"], schedule, schedule)
-        wanted = wanted or made
+    wanted, whole = run(model, FINE, after=note)
+    fast, left = distilled(model, sigmas(FEW.steps), path, given["video"][:, 16:], given["text"])
+    print(f"The LoRA's video velocities on the path of the full run are off by {left:.2g}.")
+    print("| | work | video | audio |\n| --- | --: | --: | --: |")
+    rows = {"32 steps, cfg 3": (model, FINE), "8 steps, cfg 3": (model, FEW)}
+    for name, (used, request) in {**rows, **{f"LoRA, {n}": (fast, r) for n, r in TAUGHT.items()}}.items():
+        made, work = run(used, request, teacher=model)
         errors = " | ".join(f"{error(*pair):.2g}" for pair in zip(made, wanted, strict=True))
-        counts = f"{cached.evaluations} | {cache.counts[Choice.REUSE]} | {cache.counts[Choice.AUDIO]}"
-        print(f"| {video:g} and {audio:g}{', audio_alone' * alone} | {counts} | {errors} |", flush=True)
+        print(f"| {name} | {work / whole:.2f} | {errors} |", flush=True)
 
 
 # One evaluation of the audio alone at 193 frames: products (counted by benchmarks/peak_memory.py's way), and scores
@@ -186,19 +166,31 @@ def teacher_share(first: int) -> float:
     return (max(DEFAULT.model.dual_tower_bridge.layers) - first) / DEFAULT.model.video_dit.num_layers
 
 
+def peak(preset: Preset, sound: int, memory: VideoMemory) -> int:
+    """Bytes, of a model with so many layers with sound, and one without."""
+    with FakeTensorMode(), torch.no_grad():
+        model, forward = forward_of(preset, Kernels(), torch.bfloat16, sound + 1, memory=memory)
+        with PeakMem(model) as found:
+            forward()
+    return found.peak
+
+
 def memory() -> None:
-    """The peak of an evaluation at the released size whose keys and values are kept, by where they lie."""
+    """The peak of an evaluation at the released size whose keys and values are kept, by where they lie.
+
+    It grows by as much with each layer with sound: counted with 1 and with 3 of them, and worked out for the release's.
+    """
     places = {"on the card": where_it_is, "in RAM or on the disk": lambda tensor, name: tensor[:, :0].clone()}
+    layers = len(DEFAULT.model.dual_tower_bridge.layers)
+    print("| clip | what is kept lies | as | peak, GiB |\n| --- | --- | --- | --: |")
     for width, height in ((640, 352), (1280, 720)):
         preset = dataclasses.replace(DEFAULT, width=width, height=height)
         for name, place in places.items():
             for fp8 in (False, True):
-                with FakeTensorMode(), torch.no_grad():
-                    model, forward = forward_of(preset, Kernels(), torch.bfloat16, memory=VideoMemory(place, fp8))
-                    with PeakMem(model) as peak:
-                        forward()
+                few, more = (peak(preset, sound, VideoMemory(place, fp8)) for sound in (1, 3))
+                whole = few + (layers - 1) * (more - few) // 2
                 print(
-                    f"| {width}x{height} | {name} | {'fp8' if fp8 else 'exact'} | {peak.peak / 2**30:.2f} |", flush=True
+                    f"| {width}x{height} | {name} | {'fp8' if fp8 else 'computed'} | {whole / 2**30:.2f} |", flush=True
                 )
 
 
@@ -231,6 +223,7 @@ def main() -> None:
     arguments.add_argument("--costs", action="store_true", help="of the released size, in place of errors")
     arguments.add_argument("--memory", action="store_true", help="the peak with audio steps, by where they keep what")
     arguments.add_argument("--cache", action="store_true", help="of the step cache alone")
+    arguments.add_argument("--teacher", action="store_true", help="of a distilled LoRA's sound alone")
     options = arguments.parse_args()
     if options.costs:
         costs()
@@ -241,13 +234,18 @@ def main() -> None:
     torch.manual_seed(0)
     model = JointModel(SIZES).requires_grad_(False)
     outliers(model, 100.0)
-    caches(model)
+    if options.teacher:
+        taught(model)
+        return
+    caches(model, RELEASED)
     if options.cache:
         return
     print()
     table(model, GUIDANCE, lambda name: GUIDANCE[AGAINST.get(name, "cfg 5 in all 20 steps")])
     print()
     table(model, AUDIO, lambda name: FINE)
+    print()
+    taught(model)
 
 
 if __name__ == "__main__":

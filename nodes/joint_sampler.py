@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..mova import MovaError
+from ..mova.checkpoint.prism import BOUNDARY
 from ..mova.model.presets import DEFAULT
 from ..mova.sampling import schedule
 from ..mova.sampling.audio_steps import MOST
@@ -208,7 +209,10 @@ class MOVAJointSampler(io.ComfyNode):
         else:
             check_sigmas(sigmas)
         check_run(latent, [*positive, *negative], model_high.model.mova_config)
-        if model_low is None:
+        if model_high.model.has_both:
+            if boundary != BOUNDARY:
+                notice.show(f"model_high holds both experts and changes at {BOUNDARY}; boundary is not used.")
+        elif model_low is None:
             notice.show(ALONE)
         if noise is None:
             noise = comfy.sample.prepare_noise(latent["samples"], seed, latent.get("batch_index"))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKLWan
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -65,6 +64,8 @@ def test_every_video_vae_tensor_gets_a_name_of_its_own(tiny_checkpoint, models):
 
 
 def test_the_released_video_vae_gets_wan_s_names():
+    from diffusers import AutoencoderKLWan  # seconds to import, in every process that collects tests
+
     # Some names of the published Wan2.1_VAE file, one of each kind, and how many there are in all.
     with torch.device("meta"):
         names = {wan_name(name): tuple(t.shape) for name, t in AutoencoderKLWan().state_dict().items()}

@@ -16,7 +16,6 @@ from gpu.parts import step
 from gpu.plan import Part
 from peak_memory import measure
 from slow import slow
-from torch._dynamo.utils import counters
 
 from mova import PRESETS
 
@@ -183,6 +182,8 @@ def test_figures_have_three_digits(value, text):
 
 
 def test_a_compiled_variant_makes_one_program_for_each_tower():
+    from torch._dynamo.utils import counters  # seconds to import, in every process that collects tests
+
     here = place.find(rehearse=True, seconds=60)
     weights, given = expert.build(here), expert.inputs(here, here.small)
     choice = kernels.at_hand(here)[0].attention

@@ -17,9 +17,10 @@ from mova.lora.reading import read_lora
 DOWN, UP = "lora_down.weight", "lora_up.weight"
 
 
-def diffusers_shapes():
-    """The state dict of diffusers' Wan, as large as the golden model's video tower."""
-    from diffusers import WanTransformer3DModel
+@pytest.fixture(scope="module")
+def diffusers_wan():
+    """Names and shapes of diffusers' Wan, as large as the golden model's video tower."""
+    from diffusers import WanTransformer3DModel  # seconds to import, in every process that collects tests
 
     config = joint_model("head128").config.video_dit
     with torch.device("meta"):
@@ -38,28 +39,23 @@ def diffusers_shapes():
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-DIFFUSERS = diffusers_shapes()
-LAYERS = [name.removesuffix(".weight") for name in DIFFUSERS if name.endswith(".weight")]
-TABLES = [name for name in DIFFUSERS if name.endswith("scale_shift_table")]
-
-
 @pytest.mark.parametrize(
     ("prefix", "flat"),
     [("transformer.", False), ("diffusion_model.", False), ("base_model.model.", False), ("", False)]
     + [(prefix, True) for prefix in ("lycoris_", "lora_unet_", "lora_transformer_")],
 )
-def test_every_layer_of_diffusers_wan_is_ours_of_the_same_shape(prefix, flat):
+def test_every_layer_of_diffusers_wan_is_ours_of_the_same_shape(diffusers_wan, prefix, flat):
     found = set()
-    for name in LAYERS:
+    for name in (name.removesuffix(".weight") for name in diffusers_wan if name.endswith(".weight")):
         key = prefix + (name.replace(".", "_") if flat else name)
         module, layer, part = split_key(f"{key}.lora_A.weight")
-        assert (module, part) == ("", DOWN) and SHAPES[f"{layer}.weight"] == DIFFUSERS[f"{name}.weight"], key
+        assert (module, part) == ("", DOWN) and SHAPES[f"{layer}.weight"] == diffusers_wan[f"{name}.weight"], key
         found.add(f"{layer}.weight")
     video = {name for name in SHAPES if name.endswith(".weight") and not name.startswith(("audio_", "dual_"))}
     assert found == video, "each layer once, and none is missing"
-    for name in TABLES:
+    for name in (name for name in diffusers_wan if name.endswith("scale_shift_table")):
         _, layer, _ = split_key(f"{prefix}{name.replace('.', '_') if flat else name}.diff")
-        assert SHAPES[layer] == DIFFUSERS[name], name
+        assert SHAPES[layer] == diffusers_wan[name], name
 
 
 @pytest.mark.parametrize(

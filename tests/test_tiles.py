@@ -6,7 +6,6 @@ from fractions import Fraction
 
 import pytest
 import torch
-from diffusers import AutoencoderKLWan
 from peakmem import PeakMem
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -81,6 +80,8 @@ def test_pictures_are_encoded_in_tiles_where_little_is_free(checkpoint, monkeypa
 
 @pytest.mark.parametrize("asked", [None, False])
 def test_a_full_memory_is_tried_again_in_tiles_unless_the_user_forbids(checkpoint, latent, shown, monkeypatch, asked):
+    from diffusers import AutoencoderKLWan  # seconds to import, in every process that collects tests
+
     real, told = AutoencoderKLWan._decode, []
 
     def full(self, *args, **kwargs):
@@ -100,6 +101,8 @@ def test_a_full_memory_is_tried_again_in_tiles_unless_the_user_forbids(checkpoin
 
 @pytest.mark.parametrize(("width", "height", "frames"), [(640, 352, 29), (1280, 720, 13)])
 def test_what_the_released_vae_needs_is_what_is_counted_and_little_more(width, height, frames):
+    from diffusers import AutoencoderKLWan  # seconds to import, in every process that collects tests
+
     inputs = {
         "encode": (tiles.ENCODING, (1, 3, frames, height, width)),
         "decode": (tiles.DECODING, (1, 16, (frames - 1) // 4 + 1, height // 8, width // 8)),

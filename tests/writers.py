@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 TEXT = 'A red fox runs through deep snow and whispers "Hello there, friend" softly. The audio holds quiet wind.'
 WIDTH = 64
@@ -14,6 +13,8 @@ TEMPLATE = "{% for turn in messages %}{{ turn.role }} : {{ turn.content }} {% en
 
 def write_writer(folder: Path, text: str = TEXT) -> Path:
     """Write it: behind each word of the text comes the next, behind any other word the first."""
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM  # seconds to import
+
     words = text.split()
     assert len(set(words)) == len(words) < WIDTH - 1
     tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate([UNKNOWN, *words, END])}, UNKNOWN))

@@ -118,16 +118,21 @@ class JointModel(Tower):
         kernels: Kernels | None = None,
         cast_inputs: bool = True,
         bridge_operations: Any = None,
+        other: "JointModel | None" = None,
     ) -> None:
         """`operations` holds Linear, Conv1d, Conv3d, LayerNorm and RMSNorm: torch.nn's, or others of their kind.
 
         cast_inputs: see Tower. bridge_operations: others for the bridge, whose layers must leave their inputs alone: it
-        gives them the tokens themselves, without a norm in between.
+        gives them the tokens themselves, without a norm in between. other: the other expert, whose audio tower and
+        bridge this one calls; they stay that one's, in its state dict alone.
         """
         factory = {"dtype": dtype, "device": device}
         super().__init__(config.video_dit, operations, cast_inputs, **factory)
-        self.audio_dit = Tower(config.audio_dit, operations, cast_inputs, **factory)
-        self.dual_tower_bridge = Bridge(config.dual_tower_bridge, bridge_operations or operations, **factory)
+        if other is None:
+            self.audio_dit = Tower(config.audio_dit, operations, cast_inputs, **factory)
+            self.dual_tower_bridge = Bridge(config.dual_tower_bridge, bridge_operations or operations, **factory)
+        else:  # past the registration of modules, which would count them as this one's, too
+            self.__dict__ |= {"audio_dit": other.audio_dit, "dual_tower_bridge": other.dual_tower_bridge}
         self.config, self.kernels = config, kernels or Kernels()
         self.last_rotations: tuple[Any, Rotations] | None = None
 

@@ -8,11 +8,12 @@ import comfy.conds
 import comfy.model_base
 import comfy.utils
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...mova import MovaConfig, MovaError
 from ...mova.sampling.finite import Watch
 from . import context_windows, finite
+from .both_experts import BothExperts, module_names
 from .checks import check_conditioning, check_image_fits, check_latent_shapes
 from .finite import AUDIO_TEXT
 from .model import HostModel
@@ -22,12 +23,13 @@ MASK_CHANNELS = 4  # of the image condition: one for each frame of a latent fram
 
 
 class MOVA(comfy.model_base.BaseModel):
-    """One expert with audio tower and bridge, as the host's samplers see it."""
+    """One expert with audio tower and bridge, or both (BothExperts), as the host's samplers see it."""
 
-    def __init__(self, model_config: Any, device: Any = None) -> None:
-        super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=HostModel)
+    def __init__(self, model_config: Any, device: Any = None, network: type[nn.Module] = HostModel) -> None:
+        super().__init__(model_config, comfy.model_base.ModelType.FLOW, device=device, unet_model=network)
         # "high_noise" or "low_noise", if the file says.
         self.expert: str | None = model_config.unet_config.get("expert")
+        self.has_both = network is BothExperts
         self.frame_rate = 24.0  # of the clip that is being sampled
         self.watch = Watch()
 
@@ -40,6 +42,8 @@ class MOVA(comfy.model_base.BaseModel):
 
         Audio tower and bridge of a released folder are then in memory once, too, though both experts have them.
         """
+        if self.has_both:
+            sd = module_names(sd)
         if not assign and self.model_config.quant_config is None:
             for name, weight in self.diffusion_model.named_parameters():
                 given = sd.get(unet_prefix + name)
@@ -121,7 +125,7 @@ class MOVA(comfy.model_base.BaseModel):
         """
         models = self.on_all_devices()
         for model in models:
-            model.diffusion_model.last_rotations = None
+            model.diffusion_model.forget_rotations()
         for model in models:
             finite.look(model, wait=True)
         finite.check(latent, "What the sampler has made", "lower cfg, or take another sampler or other sigmas")

@@ -11,14 +11,22 @@ from .base import MOVA
 SLOTS = {"high_noise": "model_high", "low_noise": "model_low"}
 
 
+TWO_MODELS = "load its file with MOVA Model Loader, which makes a MODEL of each"
+
+
 def connected_experts(model_high: Any, model_low: Any, purpose: str) -> dict[str, Any]:
-    """What is connected to a node that takes one expert or both, by the expert. Raises MovaError for anything else."""
+    """What is connected to a node that takes one expert or both, by the expert. Raises MovaError for anything else.
+
+    Also for one MODEL that holds both experts: what such nodes do is done to each.
+    """
     given = {"high_noise": model_high, "low_noise": model_low}
     connected = {expert: model for expert, model in given.items() if model is not None}
     if not connected:
         raise MovaError(f"Nothing is connected to model_high or model_low; connect the experts that {purpose} is for.")
     for expert, model in connected.items():
         check_expert(model, SLOTS[expert], expert)
+        if model.model.has_both:
+            raise MovaError(f"The model in {SLOTS[expert]} holds both experts; {TWO_MODELS}, for this node.")
     return connected
 
 
@@ -42,6 +50,8 @@ def check_experts(high: Any, low: Any | None) -> None:
     if low is None:
         return
     check_expert(low, "model_low", "low_noise")
+    if high.model.has_both or low.model.has_both:
+        raise MovaError(f"One of the models holds both experts; connect it as model_high alone, or {TWO_MODELS}.")
     if sizes(low.model.mova_config) != sizes(high.model.mova_config):
         raise MovaError(
             "model_high and model_low are of different MOVA models; load both experts from the same release."

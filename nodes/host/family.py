@@ -16,7 +16,9 @@ from ...mova.model.config import RELEASED
 from ...mova.model.shapes import expected_shapes
 from . import accessory, load_prism, load_vae, nested
 from .base import MOVA
+from .both_experts import SECOND, BothExperts, both_shapes, given_names
 from .latent_format import MovaLatents
+from .model import HostModel
 
 CONFIG_PARTS = ("video_dit", "audio_dit", "dual_tower_bridge")
 
@@ -49,23 +51,30 @@ class MovaFamily(comfy.supported_models_base.BASE):
     def get_model(self, state_dict: dict[str, Tensor], prefix: str = "", device: Any = None) -> MOVA:
         """Build the model that these weights belong to. Raises MovaError if they are not all there."""
         shapes = {name[len(prefix) :]: tuple(t.shape) for name, t in state_dict.items() if name.startswith(prefix)}
+        first = {name: shape for name, shape in shapes.items() if not name.startswith(SECOND)}
+        both = len(first) < len(shapes)
         if all(part in self.unet_config for part in CONFIG_PARTS):  # the host merges the file's config["transformer"]
             config = MovaConfig.from_dict(self.unet_config)
         else:
-            config = MovaConfig.from_shapes(shapes)
-        check_weights(config, state_dict, prefix)
+            config = MovaConfig.from_shapes(first)
+        wanted = both_shapes(config) if both else expected_shapes(JointModel(config, device="meta"))
+        check_weights(wanted, state_dict, prefix)
         check_formats(state_dict)
         self.unet_config["mova_config"] = config
-        return MOVA(self, device=device)
+        return MOVA(self, device=device, network=BothExperts if both else HostModel)
+
+    def process_unet_state_dict_for_saving(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """As the host's, whose ModelSave writes a file that it can load again."""
+        saved: dict[str, Tensor] = super().process_unet_state_dict_for_saving(given_names(state_dict))
+        return saved
 
     def clip_target(self, state_dict: dict[str, Tensor] | None = None) -> Any:
         """The text encoder in an all-in-one file: Wan's."""
         return comfy.supported_models.WAN21_T2V.clip_target(self, state_dict or {})
 
 
-def check_weights(config: MovaConfig, state_dict: dict[str, Tensor], prefix: str) -> None:
+def check_weights(wanted: dict[str, tuple[int, ...]], state_dict: dict[str, Tensor], prefix: str) -> None:
     """Raise MovaError if tensors are missing or have other shapes. Of quantised ones the shape says nothing."""
-    wanted = expected_shapes(JointModel(config, device="meta"))
     missing = [name for name in wanted if prefix + name not in state_dict]
     plain = (torch.float32, torch.float16, torch.bfloat16)
     wrong = [
@@ -116,7 +125,7 @@ def register() -> Path | None:
         nested.adopt()
         accessory.protect(MOVA)
         load_vae.tell_of_the_audio_vae()
-        load_prism.tell_of_prism()
+        load_prism.take_prism()
     if there in (None, MovaFamily):
         return None
     return next(folder for folder in Path(inspect.getfile(there)).parents if (folder / "mova").is_dir())

@@ -33,14 +33,23 @@ class HostModel(JointModel):
     model_type = "t2v"  # as packs ask the host's Wan: without picture tokens in the text
 
     def __init__(
-        self, mova_config: MovaConfig, dtype: torch.dtype, device: Any = None, operations: Any = None, **_: Any
+        self,
+        mova_config: MovaConfig,
+        dtype: torch.dtype,
+        device: Any = None,
+        operations: Any = None,
+        other: JointModel | None = None,
+        **_: Any,
     ) -> None:
         if operations is comfy.ops.disable_weight_init:
             # Its layers refuse inputs of another dtype, but the timestep is embedded in float32 on weights in bf16.
             operations = comfy.ops.manual_cast
         # The host's fast fp8 layers clamp their inputs in place.
         bridge_operations = comfy.ops.manual_cast if operations is comfy.ops.fp8_ops else operations
-        super().__init__(mova_config, dtype, device, operations, cast_inputs=False, bridge_operations=bridge_operations)
+        super().__init__(
+            mova_config, dtype, device, operations,
+            cast_inputs=False, bridge_operations=bridge_operations, other=other,
+        )  # fmt: skip
         self.dtype = dtype
         # Attributes that packs read of the host's Wan, and the one that they replace.
         video = mova_config.video_dit
@@ -54,6 +63,10 @@ class HostModel(JointModel):
         for module in self.modules():
             if isinstance(module, CrossAttention):
                 module.kernels_of = kernels_of
+
+    def forget_rotations(self) -> None:
+        """The host cannot unload them."""
+        self.last_rotations = None
 
     def forward(  # type: ignore[override]
         self,

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from client import ran, refusal
-from diffusers import AutoencoderKLWan
 from graphs import Graph, ref
 from round_trip import Clip, apart, check_clip, convert_and_make_clip, converted, core_loader, make_clip, workflow
 from safetensors.torch import load_file, save_file
@@ -88,6 +87,8 @@ def error(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 @torch.no_grad()
 def test_the_core_nodes_code_video_as_diffusers_does_at_the_released_size(server, tmp_path):
+    from diffusers import AutoencoderKLWan  # seconds to import, in every process that collects tests
+
     with torch.device("meta"):
         vae = AutoencoderKLWan()
     state = random_state(vae, torch.Generator().manual_seed(0))

@@ -37,8 +37,13 @@ EVALUATION = re.compile(r"\[devices\] (\S+) evaluates (\d+) with (\d+)")
 
 @pytest.fixture(scope="module")
 def devices(host_place, tmp_path_factory):
-    """A server with three devices."""
-    with pack_server(host_place, tmp_path_factory.mktemp("devices"), own=["three_devices_pack.py"]) as server:
+    """A server with three devices, which keeps what its nodes have made.
+
+    Where ComfyUI drops that, for lack of RAM, while a model on another device is still in use, its list of loaded
+    models keeps an entry without one, and MultiGPU Work Units fails: docs/troubleshooting.md.
+    """
+    place = tmp_path_factory.mktemp("devices")
+    with pack_server(host_place, place, own=["three_devices_pack.py"], arguments=["--cache-lru", "1000"]) as server:
         write_quantised(server.base / "models/diffusion_models")
         write_loras(server.base / "models/loras")
         yield server

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from client import ran
+from client import ran, refusal
 from golden import error, joint_inputs
 from graphs import GIVEN, KIND, Graph, headless, numbers, ref, to_model_scale
 from loras import loader, spelling, write
@@ -102,11 +102,93 @@ def test_prism_s_file_that_is_no_whole_model_is_told_before_anything_is_built(se
     assert "which are no whole model" in result.error and "over MOVA-360p with the command `convert`" in result.error
 
 
-def test_the_core_loader_says_how_prism_s_file_is_loaded(server, files, prism):
+def both_ways(graph, name, dtype="default"):
+    """(high, low) of MOVA Model Loader, and the one MODEL of the core loader."""
+    two = graph.add("MOVAModelLoader", high_noise=name, low_noise=name, weight_dtype=dtype)
+    return (ref(two), ref(two, 1)), ref(graph.add("UNETLoader", unet_name=name, weight_dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "settings"), [("default", {}), ("fp8_e4m3fn", {"audio_steps": 3, "audio_shift": 3.0})]
+)
+def test_the_core_loader_makes_one_model_of_prism_s_file_that_changes_its_expert_itself(server, prism, dtype, settings):
     graph = Graph()
-    graph.add("PreviewAny", source=ref(graph.add("UNETLoader", unet_name=prism, weight_dtype="default")))
-    told = server.run(graph.nodes).error
-    assert "This file is Prism's" in told and "MOVA Model Loader" in told and "`convert`" in told
+    given = graph.add("ProbeGiven", **GIVEN)
+    (high, low), both = both_ways(graph, prism, dtype)
+    runs = graph.joint(high, given, model_low=low, **settings), graph.joint(both, given, **settings)
+    two, one, alone = sampled(server, graph, *runs, graph.joint(high, given, **settings))
+    assert all(error(*pair) < 1e-6 for pair in zip(one, two, strict=True))
+    assert error(alone[0], one[0]) > 1e-3  # the low-noise expert has a share in it
+
+
+def test_core_ksampler_on_that_model_is_two_of_them_one_for_each_expert(server, prism):
+    graph = Graph()
+    given = graph.add("ProbeGiven", **GIVEN)
+    (high, low), both = both_ways(graph, prism)
+    settings = {"steps": 4, "cfg": 2.0, "sampler_name": "euler", "scheduler": "simple", "noise_seed": 7}
+    settings |= {"positive": ref(given), "negative": ref(given, 1)}
+    first, second = {"start_at_step": 0, "end_at_step": 2}, {"start_at_step": 2, "end_at_step": 4}
+    first |= {"add_noise": "enable", "return_with_leftover_noise": "enable"}
+    second |= {"add_noise": "disable", "return_with_leftover_noise": "disable"}
+    begun = graph.add("KSamplerAdvanced", model=high, latent_image=ref(given, 2), **settings, **first)
+    two = graph.add("KSamplerAdvanced", model=low, latent_image=ref(begun), **settings, **second)
+    one = graph.ksampler(both, given, steps=4)
+    one, two = sampled(server, graph, one, two)
+    assert all(error(*pair) < 1e-5 for pair in zip(one, two, strict=True))
+
+
+def test_what_core_modelsave_writes_of_that_model_loads_again(server, files, prism):
+    graph = Graph()
+    given = graph.add("ProbeGiven", **GIVEN)
+    both = both_ways(graph, prism)[1]
+    graph.add("ModelSave", model=both, filename_prefix="saved_prism")
+    wanted = sampled(server, graph, graph.ksampler(both, given))[0]
+    (written,) = (server.base / "output").glob("saved_prism*.safetensors")
+    written.rename(server.base / "models/diffusion_models/saved_prism.safetensors")
+    graph = Graph()
+    again = sampled(server, graph, graph.ksampler(graph.model("saved_prism"), graph.add("ProbeGiven", **GIVEN)))[0]
+    assert all(torch.equal(*pair) for pair in zip(again, wanted, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("keep", "told"),
+    [
+        (lambda name: "audio_block" not in name, "which are no whole model"),
+        (lambda name: not name.startswith("video_dit_2."), "lacks video_dit_2."),
+        (lambda name: not name.endswith("ffn.2.bias"), "lacks blocks.0.ffn.2.bias and "),
+    ],
+)
+def test_the_core_loader_says_what_prism_s_file_lacks(server, files, prism, keep, told):
+    models = server.base / "models/diffusion_models"
+    path = write_prism(models / "MOVA-golden", models / "cut_for_core", keep)
+    graph = Graph()
+    name = path.relative_to(models).as_posix()
+    graph.add("PreviewAny", source=ref(graph.add("UNETLoader", unet_name=name, weight_dtype="default")))
+    found = refusal(server, graph)
+    assert "The file is Prism's" in found and told in found and "over MOVA-360p with the command `convert`" in found
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs"),
+    [
+        ("MOVAModelOptions", {"elementwise": "torch", "low_memory": True}),
+        ("MOVALoraLoader", None),
+        ("MOVAJointSampler", None),
+    ],
+)
+def test_nodes_that_change_an_expert_say_where_to_get_each(server, files, prism, node, inputs):
+    write(files, "prism.safetensors", spelling("video_dit."))
+    graph = Graph()
+    both = both_ways(graph, prism)[1]
+    if node == "MOVAJointSampler":
+        found = graph.joint(both, graph.add("ProbeGiven", **GIVEN), model_low=both)
+    elif node == "MOVALoraLoader":
+        found = loader(graph, "prism.safetensors", both)
+    else:
+        found = graph.add(node, model_high=both, **inputs)
+    graph.add("PreviewAny", source=ref(found))
+    told = refusal(server, graph)
+    assert "both experts" in told and "MOVA Model Loader, which makes a MODEL of each" in told
 
 
 def test_the_audio_prompt_is_read_by_the_audio_tower_alone(server, files):
