@@ -82,6 +82,12 @@ def test_more_scales_than_any_run_has_steps_are_refused_as_that():
         per_step("1," * 2000)
 
 
+@pytest.mark.parametrize(("given", "steps", "told"), [(4, 4, ""), (5, 4, "the last does not"), (9, 4, "the last 5 do")])
+def test_a_list_that_is_longer_than_the_run_is_told(given, steps, told):
+    found = GuidancePlan(Guidance(), Spans(per_step=(1.0,) * given)).notice(steps)
+    assert f"has {given} values, and the run {steps} step(s): {told}" in found if told else found is None
+
+
 @pytest.mark.parametrize("span", [(0.5, 0.4), (-0.1, 1.0), (0.0, 1.1), (float("nan"), 1.0)])
 def test_a_range_that_is_none_is_refused(span):
     for name in ("text", "audio", "bridge"):

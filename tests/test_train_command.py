@@ -117,6 +117,24 @@ def test_a_full_disk_stops_a_run_and_what_was_saved_stays(place, short_run, monk
     check_same_run(out, short_run)
 
 
+def test_a_table_that_another_program_holds_open_is_told_and_the_run_goes_on(place, short_run, monkeypatch, capsys):
+    """As a spreadsheet does on Windows."""
+    out, original = place / "held.safetensors", os.replace
+
+    def held(source, target):
+        if str(target).endswith(".csv"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        original(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", held)
+        assert main(["train", str(place / "cache"), "--out", str(out), *SHORT]) == 0
+    assert "held.csv could not be written (Permission denied); check" in capsys.readouterr().err
+    (tensors, _), (others, _) = contents(out), contents(short_run)
+    assert all(torch.equal(tensors[name], others[name]) for name in others)
+    assert out.with_suffix(".png").is_file() and not out.with_suffix(".csv").exists()
+
+
 def test_how_a_run_is_carried_out_may_change_when_it_goes_on(place, short_run, monkeypatch):
     out = place / "moved.safetensors"
     command = ["train", str(place / "cache"), "--out", str(out), *SHORT]

@@ -53,7 +53,8 @@ def go(run: Run) -> None:
             ring.close()
     save_run(run)
     if run.processes.first:
-        state_path(run.out).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another program may have it open: it would go on to the same end
+            state_path(run.out).unlink(missing_ok=True)
 
 
 def losses_of(run: Run, model: Model, item: Item, text: str, timestep: float, seed: object) -> tuple[Tensor, Tensor]:

@@ -213,11 +213,18 @@ def is_kept(run: Run, state: State, name: str) -> bool:
 
 
 def save_run(run: Run) -> None:
-    """Write the LoRA, the table and the picture of the losses, and what is needed to go on: all whole."""
+    """Write the LoRA, the table and the picture of the losses, and what is needed to go on: all whole.
+
+    Raises MovaError if the disk refuses. Of table and picture, which are to look at, that is told, and the run goes on:
+    another program may hold them open.
+    """
     if not run.processes.first:
         return
-    write_log(run.out.with_suffix(".csv"), run.records)
-    write_plot(run.out.with_suffix(".png"), run.records)
+    for write, suffix in ((write_log, ".csv"), (write_plot, ".png")):
+        try:
+            write(run.out.with_suffix(suffix), run.records)
+        except MovaError as error:
+            run.report.notice(str(error))
     write_lora(run.out, run.parameters, run.settings.alpha, told(run))
     optimizer = {name: state_of(run.optimizer, parameter) for name, parameter in run.parameters.items()}
     write_state(state_path(run.out), State(run.done, run.said, dict(run.parameters), optimizer))
