@@ -175,7 +175,7 @@ from pack.nodes.host.base import MOVA
 def model(expert, patches=()):
     inner = MOVA.__new__(MOVA)
     torch.nn.Module.__init__(inner)
-    inner.expert = expert
+    inner.expert, inner.has_both = expert, False
     tower = SimpleNamespace(dim=1, ffn_dim=1, num_layers=1, text_dim=1)
     config = SimpleNamespace(dual_tower_bridge=SimpleNamespace(layers=[5]), video_dit=tower, audio_dit=tower)
     inner.model_config = SimpleNamespace(unet_config={"mova_config": config})
