@@ -35,7 +35,7 @@ from pack.nodes.host.kernels import OPTIONS, Options
 class Patcher:
     def __init__(self):
         self.model_options = {"transformer_options": {}}
-        self.model = None
+        self.model = SimpleNamespace(has_both=False)
         self.wrappers = {}
 
     def clone(self):
