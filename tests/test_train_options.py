@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mova.__main__ import main
-from mova.train.cache import Cache, Entry
+from mova.train.cache import Cache, Entry, key_of
 from mova.train.draws import draw
 from mova.train.settings import RECIPES, Settings, settings_from
 
@@ -15,9 +15,10 @@ def cache(tiny_checkpoint, tmp_path_factory):
     made = Cache(tmp_path_factory.mktemp("cache"))
     latents = {"video": torch.zeros(16, 2, 4, 6), "condition": torch.zeros(20, 2, 4, 6), "audio": torch.zeros(128, 11)}
     told = {"frames": 5, "width": 48, "height": 32, "fps": 24.0, "sound": True}
-    made.write(made.clip_path("clip"), latents, told)
-    made.write_text("text", torch.ones(1, 512, 4096))
-    made.write_index([Entry("a.mp4", "a", "clip", "text")], "text", tiny_checkpoint, {})
+    clip, text = key_of("clip"), key_of("text")
+    made.write(made.clip_path(clip), latents, told)
+    made.write_text(text, torch.ones(1, 512, 4096))
+    made.write_index([Entry("a.mp4", "a", clip, text)], text, tiny_checkpoint, {})
     return made.folder
 
 
