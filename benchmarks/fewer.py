@@ -135,9 +135,9 @@ def taught(model: JointModel) -> None:
     wanted, whole = run(model, FINE, after=note)
     fast, left = distilled(model, sigmas(FEW.steps), path, given["video"][:, 16:], given["text"])
     print(f"The LoRA's video velocities on the path of the full run are off by {left:.2g}.")
-    print("| | work | video | audio |\n| --- | --: | --: | --: |")
-    rows = {"32 steps, cfg 3": (model, FINE), "8 steps, cfg 3": (model, FEW)}
-    for name, (used, request) in {**rows, **{f"LoRA, {n}": (fast, r) for n, r in TAUGHT.items()}}.items():
+    print("| | work | video | audio |\n| --- | --: | --: | --: |\n| 32 steps, cfg 3 | 1.00 | 0 | 0 |")
+    rows = {"8 steps, cfg 3": (model, FEW), **{f"LoRA, {name}": (fast, request) for name, request in TAUGHT.items()}}
+    for name, (used, request) in rows.items():
         made, work = run(used, request, teacher=model)
         errors = " | ".join(f"{error(*pair):.2g}" for pair in zip(made, wanted, strict=True))
         print(f"| {name} | {work / whole:.2f} | {errors} |", flush=True)
