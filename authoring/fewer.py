@@ -19,7 +19,7 @@ from .steps import (
     sample,
     start,
 )
-from .times import DRAFT, FAST, FULL, HALF, PLANS, stage_table, table
+from .times import DRAFT, FAST, FULL, HALF, PLANS, high_steps, stage_table, table
 
 LEFT = 440
 LORA_FOLDER = f"{HUB}/Comfy-Org/Wan_2.2_ComfyUI_Repackaged/resolve/main/split_files/loras"
@@ -52,7 +52,7 @@ def fast(page: Page) -> None:
     page.space(130)
     conditioned = condition(page, texts, models.vae, size, start_image=image)
     page.beside(SAMPLER)
-    own = {"steps": FAST.steps, "cfg": FAST.cfg, "audio_cfg": 5.0, "audio_steps": 4}
+    own = {"steps": FAST.steps, "cfg": FAST.cfg, "audio_cfg": DEFAULT.guidance, "audio_steps": 4}
     clip(page, sample(page, models._replace(high=high, low=low), conditioned, **own), models, size.fps)
 
 
@@ -77,8 +77,8 @@ def two_stages(page: Page) -> None:
     page.group("2  Picture and prompt", NARROW)
     image = load_image(page)
     texts = encode_text(page, models.clip, GREETING)
-    (sigmas,) = page.add("MOVAScheduler", steps=DRAFT.steps, shift=5.0)
-    levels = page.add("SplitSigmas", "Steps of the high one", sigmas=sigmas, step=8)
+    (sigmas,) = page.add("MOVAScheduler", steps=DRAFT.steps, shift=DEFAULT.shift)
+    levels = page.add("SplitSigmas", "Steps of the high one", sigmas=sigmas, step=high_steps(DRAFT))
     page.group("3  Sizes", NARROW)
     given = {"positive": texts[0], "negative": texts[1], "vae": models.vae, "start_image": image}
     half, full = (

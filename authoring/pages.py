@@ -25,7 +25,7 @@ from .steps import (
     sample,
     start,
 )
-from .times import DRAFT
+from .times import DRAFT, high_steps
 from .training import train_a_lora
 
 LEFT = 446  # of the first of six columns
@@ -157,8 +157,8 @@ def advanced(page: Page) -> None:
     models = load_models(page)
     image, size, texts = picture_and_prompt(page, models, NARROW)
     page.group("3  Noise levels", NARROW)
-    (sigmas,) = page.add("MOVAScheduler", steps=DRAFT.steps, shift=5.0)
-    levels = page.add("SplitSigmas", "Steps of the high one", sigmas=sigmas, step=8)
+    (sigmas,) = page.add("MOVAScheduler", steps=DRAFT.steps, shift=DEFAULT.shift)
+    levels = page.add("SplitSigmas", "Steps of the high one", sigmas=sigmas, step=high_steps(DRAFT))
     conditioned = condition(page, texts, models.vae, size, start_image=image)
 
     def denoise(title: str, expert: Output, sampler: Output, noise: Output, sigmas: Output, latent: Output) -> Output:

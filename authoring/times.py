@@ -58,9 +58,14 @@ def minutes(plan: Plan, card: str) -> float:
     return plan.evaluations * flops(DEFAULT.width, DEFAULT.height, plan.frames) / CARDS[card] / 60
 
 
+def high_steps(plan: Plan) -> int:
+    """Those of the high-noise expert."""
+    return low_noise_start(sigmas(plan.steps), DEFAULT.boundary)
+
+
 def stage_minutes(plan: Plan, high: tuple[int, int], card: str) -> float:
     """Of a run whose high-noise expert works in this size, and its low-noise expert in the full one."""
-    steps = low_noise_start(sigmas(plan.steps), DEFAULT.boundary)
+    steps = high_steps(plan)
     stages = ((steps, high), (plan.steps - steps, FULL))
     evaluated = len(Guidance(plan.cfg).needed())
     return sum(evaluated * n * flops(*size, plan.frames) for n, size in stages) / CARDS[card] / 60

@@ -25,6 +25,7 @@ from mova.__main__ import main as mova
 from mova.clip import pipeline  # noqa: F401 - so that what is killed is at work, and not importing
 from mova.tools.tiny import write_tiny
 from mova.train import loop, prepare  # noqa: F401
+from mova.train.output import read_lora_told
 
 Work = Callable[[Path], object]
 
@@ -41,6 +42,8 @@ def works(place: Path) -> dict[str, Work]:
     def trained(folder: Path) -> int:
         out = folder / "lora.safetensors"
         kept = ["--resume"] * out.with_name(out.name + ".unfinished").exists()
+        if out.exists() and not kept and read_lora_told(out)[1]["steps_done"] == 12:
+            return 0  # it was killed behind its last deed
         return mova(["train", str(place / "prepared"), "--out", str(out), *how, *kept])
 
     return {"prepare": prepared, "train": trained}

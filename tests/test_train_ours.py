@@ -72,7 +72,7 @@ def encoding(monkeypatch, *names):
 
     def encode_all(checkpoint, samples, cache, shapes, runtime, prepared, done):
         prepared.entries += [replace(ENTRY, name=name) for name in names]
-        cache.write_index(prepared.entries, "0", Path("release"), {})
+        cache.write_index(prepared.entries, "0" * 32, Path("release"), {})
 
     monkeypatch.setattr(prepare, "encode_all", encode_all)
     monkeypatch.setattr(prepare, "find_samples", lambda data, skipped: [Sample("a.mp4", data, "thing")])
@@ -102,7 +102,7 @@ def test_prepare_leaves_somebody_else_s_files_alone(tmp_path, monkeypatch, name,
 
 def test_prepare_does_not_take_the_place_of_clips_that_were_gathered_in_comfyui(tmp_path, monkeypatch):
     encoding(monkeypatch, "a.mp4")
-    Cache(tmp_path).write_index([ENTRY], "0", None, {})
+    Cache(tmp_path).write_index([ENTRY], "0" * 32, None, {})
     before = (tmp_path / "clips.json").read_text()
     with pytest.raises(MovaError, match="holds clips that were gathered in ComfyUI; give another --out"):
         prepared(tmp_path)

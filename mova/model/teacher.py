@@ -18,12 +18,14 @@ from .joint import Layer, RunLayer
 
 @dataclass(eq=False)
 class Tokens:
-    """A run_layer that keeps the tokens in front of a layer: of all rows of the batch, or of these."""
+    """A run_layer that keeps the tokens in front of a layer, of all rows of the batch, or of these: video
+    [rows, tokens, dim] and audio [rows, L, dim].
+    """
 
     layer: int
     run: RunLayer
     rows: Sequence[int] | None = None
-    kept: tuple[Tensor, Tensor] | None = None  # video and audio
+    kept: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, index: int, layer: Layer, video: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         if index == self.layer:

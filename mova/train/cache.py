@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import strict_json
+from ..checkpoint.header import TensorInfo
 from ..checkpoint.tensor_file import write_tensors
 from ..checkpoint.weights import Weights, open_file, read_json
 from ..errors import MovaError
@@ -20,6 +22,7 @@ from ..model.text import TOKENS
 INDEX = "clips.json"
 FORMAT = "mova-training-cache"
 VERSION = 1
+KEY = re.compile("[0-9a-f]{32}")  # of key_of: it names a file
 END = 1 << 20  # bytes at either end of a weights file by which it is known again
 
 
@@ -126,15 +129,21 @@ class Cache:
         path = self.clip_path(key)
         found, told = read(path), self.told(key)
         video, audio, condition = (found[name][None].float() for name in ("video", "audio", "condition"))
+        if not all(part.isfinite().all() for part in (video, audio, condition)):
+            raise MovaError(f"{path} holds NaN or infinite values; remove it, and prepare the clips again.")
         return Item(video, audio, condition, told["fps"], told["sound"])
 
     def pictures(self, key: str) -> Tensor:
         """A few frames of a clip, uint8 [N, h, w, 3]."""
-        return read(self.clip_path(key))["pictures"]
+        path = self.clip_path(key)
+        try:
+            return read(path)["pictures"]
+        except KeyError as error:
+            raise MovaError(f"{path} is no prepared clip; remove it, and prepare the clips again.") from error
 
-    def shapes(self, path: Path) -> dict[str, tuple[int, ...]]:
-        """Of the tensors in a prepared file; only its header is read."""
-        return open_file(path).shapes()
+    def infos(self, path: Path) -> dict[str, TensorInfo]:
+        """Types and shapes of the tensors in a prepared file; only its header is read."""
+        return open_file(path).tensors
 
     def told(self, key: str) -> dict[str, Any]:
         """frames, width, height, fps, and whether there is sound."""
@@ -142,7 +151,7 @@ class Cache:
         try:
             return dict(strict_json.parse(open_file(path).metadata[FORMAT]))
         except (KeyError, TypeError, ValueError) as error:
-            raise MovaError(f"{path} is no prepared clip; prepare the clips again.") from error
+            raise MovaError(f"{path} is no prepared clip; remove it, and prepare the clips again.") from error
 
     def write_index(
         self, entries: Iterable[Entry], nothing: str, checkpoint: Path | None, skipped: Mapping[str, str]
@@ -186,9 +195,11 @@ class Cache:
             if told["format"] != FORMAT or told["version"] != VERSION:
                 raise KeyError("version")
             entries = [Entry(**{name: str(clip[name]) for name in Entry.__annotations__}) for clip in told["clips"]]
-            checkpoint = None if told["checkpoint"] is None else Path(told["checkpoint"])
-            return entries, str(told["nothing"]), checkpoint
-        except (KeyError, TypeError) as error:
+            nothing = str(told["nothing"])
+            if not all(map(KEY.fullmatch, [nothing, *(key for entry in entries for key in (entry.clip, entry.text))])):
+                raise KeyError("clip")
+            return entries, nothing, None if told["checkpoint"] is None else Path(told["checkpoint"])
+        except (KeyError, TypeError, AttributeError) as error:
             raise MovaError(f"{path} is not what this version writes; prepare the clips again.") from error
 
     def index(self) -> tuple[list[Entry], str, Path | None]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # it takes a while to import
     from .shards import Shard, Shards
 
 BASES = {"bf16": None, "fp8": "fp8_e4m3_scaled"}  # the format of the matrices that a format takes
+PART = "high_noise"  # of a release, by whose rules matrices are quantised: both experts' are the same
 MATRICES = re.compile(r"((audio_dit\.)?blocks\.\d+\.((self|cross)_attn\.[qkvo]|ffn\.[02])|.*\.inner\.[qkvo])")
 
 Stored = Mapping[str, Tensor]  # of a matrix, as encodings has it: "" the matrix, "_scale" its scale
@@ -83,7 +84,7 @@ def store(model: JointModel, name: str, tensor: Tensor, base: str, shards: "Shar
     if base not in BASES:
         raise MovaError(f"There is no base called {base!r}; choose {' or '.join(BASES)}.")
     chosen = BASES[base]
-    kept = {name: tensor} if chosen is None else encode(chosen, name, tensor, "high_noise")
+    kept = {name: tensor} if chosen is None else encode(chosen, name, tensor, PART)
     if len(kept) == 1:  # also one whose sides the format cannot divide, or of the audio tower
         kept = {name: tensor}
     keep(model, name, {part.removeprefix(name): stored for part, stored in kept.items()}, shards)

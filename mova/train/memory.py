@@ -15,7 +15,7 @@ from ..checkpoint.quantize import layout
 from ..errors import MovaError
 from ..model.config import MovaConfig
 from ..model.joint import JointModel
-from .frozen import BASES, is_frozen
+from .frozen import BASES, PART, is_frozen
 from .lora import part_of, target_layers
 from .settings import Settings
 
@@ -61,7 +61,7 @@ class Need:
 def is_encoded(name: str, shape: tuple[int, ...], base: str) -> bool:
     """Whether a frozen matrix is kept in another format than its file's; others are mapped from there."""
     chosen = BASES[base]
-    return chosen is not None and len(layout(chosen, name, shape, "high_noise")) > 1
+    return chosen is not None and len(layout(chosen, name, shape, PART)) > 1
 
 
 def layer_of(name: str) -> int | None:

@@ -35,6 +35,16 @@ def state_of(optimizer: Any, parameter: nn.Parameter) -> dict[str, Tensor]:
     return {key: torch.as_tensor(value).clone() for key, value in optimizer.state.get(parameter, {}).items()}
 
 
+def fits(optimizer: Any, parameter: nn.Parameter, kept: dict[str, Tensor]) -> bool:
+    """Whether this is what put_back takes. Of bitsandbytes' states the shapes are its own affair."""
+    if kept.get("step", torch.zeros(0)).numel() != 1:
+        return False
+    if not isinstance(optimizer, torch.optim.AdamW):
+        return True
+    moments = [kept.get(name) for name in ("exp_avg", "exp_avg_sq")]
+    return len(kept) == 3 and all(one is not None and one.shape == parameter.shape for one in moments)
+
+
 def put_back(optimizer: Any, parameter: nn.Parameter, kept: dict[str, Tensor]) -> None:
     """Have it know of a parameter what was kept. Steps are counted on the processor, and by bitsandbytes as an int."""
     whole = not isinstance(optimizer, torch.optim.AdamW)

@@ -104,7 +104,10 @@ def write_state(path: Path, state: State) -> None:
 
 def read_state(path: Path) -> State:
     """Raises MovaError if the file is damaged, or is something else."""
-    weights = open_file(path)
+    try:
+        weights = open_file(path)
+    except MovaError as error:
+        raise MovaError(f"{path} is damaged, so that no run can go on with it; leave out --resume.") from error
     try:
         told = strict_json.parse(weights.metadata[STATE])
         step, said = int(told["step"]), dict(told["said"])

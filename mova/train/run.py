@@ -16,10 +16,11 @@ from ..model.video_memory import free_on
 from .base import Base
 from .cache import Cache, Entry, key_of
 from .checkpointing import checkpointed
+from .fit import check_items
 from .lora import add_lora
 from .losses import Model
 from .memory import Clip, check_room
-from .optimizer import make_optimizer, optimizer_class, put_back, state_of
+from .optimizer import fits, make_optimizer, optimizer_class, put_back, state_of
 from .ours import check_out
 from .output import State, read_log, read_lora_told, read_state, write_log, write_lora, write_state
 from .plot import write_plot
@@ -116,7 +117,7 @@ def plan_run(
     optimizer_class(settings.optimizer)
     check_out(out)
     entries, nothing, _ = cache.index()
-    check_items(base, cache, entries)
+    check_items(base.config, cache, entries, nothing)
     said = identity(base, entries, settings, processes)
     share = boundary_share(base.boundary)
     return Run(settings, base, device, cache, entries, nothing, share, out, said, report, processes)
@@ -166,23 +167,11 @@ def differences(run: Run, said: Mapping[str, Any]) -> list[str]:
     return [name for name in run.said if name not in HOW and said.get(name) != run.said[name]]
 
 
-def check_items(base: Base, cache: Cache, entries: list[Entry]) -> None:
-    """Raise MovaError if a prepared clip is of another model's latents."""
-    config = base.config
-    wanted = {"video": config.video_dit.out_dim, "audio": config.audio_dit.out_dim}
-    for entry in entries:
-        shapes = cache.shapes(cache.clip_path(entry.clip))
-        found = {name: shapes.get(name, (0,))[0] for name in wanted}
-        text = cache.shapes(cache.text_path(entry.text)).get("features", (0,))[-1]
-        if found != wanted or text != config.video_dit.text_dim:
-            raise MovaError(f"{cache.folder} was prepared for another model ({entry.name}); prepare the clips again.")
-
-
 def largest(run: Run) -> Clip:
     """The clip that needs the most memory."""
     patch = math.prod(run.base.config.video_dit.patch_size)
-    shapes = [run.cache.shapes(run.cache.clip_path(entry.clip)) for entry in run.entries]
-    return Clip(*max((math.prod(one["video"][1:]) // patch, one["audio"][1]) for one in shapes))
+    clips = [run.cache.infos(run.cache.clip_path(entry.clip)) for entry in run.entries]
+    return Clip(*max((math.prod(one["video"].shape[1:]) // patch, one["audio"].shape[1]) for one in clips))
 
 
 def read_kept(run: Run) -> State:
@@ -203,7 +192,8 @@ def read_kept(run: Run) -> State:
 
 def restore(run: Run, state: State) -> None:
     """Put a kept run's values in place."""
-    if state.parameters.keys() != run.parameters.keys() or not 0 <= state.step <= run.settings.steps:
+    same = state.parameters.keys() == run.parameters.keys() and 0 <= state.step <= run.settings.steps
+    if not same or not all(is_kept(run, state, name) for name in run.parameters):
         raise MovaError(f"{state_path(run.out)} does not fit these settings; leave out --resume.")
     with torch.no_grad():
         for name, parameter in run.parameters.items():
@@ -212,6 +202,14 @@ def restore(run: Run, state: State) -> None:
                 put_back(run.optimizer, parameter, state.optimizer[name])
     run.done = state.step
     run.records = read_log(run.out.with_suffix(".csv"), state.step)
+
+
+def is_kept(run: Run, state: State, name: str) -> bool:
+    """Whether a parameter's values, and the optimizer's for it, can be put in place."""
+    given, parameter = state.parameters[name], run.parameters[name]
+    if given.shape != parameter.shape or not given.is_floating_point() or not given.isfinite().all():
+        return False
+    return name not in state.optimizer or fits(run.optimizer, parameter, state.optimizer[name])
 
 
 def save_run(run: Run) -> None:

@@ -34,6 +34,7 @@ class Asked:
         self.asked = [layer.shard.ask() for layer in layers if layer.shard is not None]
 
     def result(self) -> Brought:
+        """Wait for the others' parts; they stay until each Shard is dropped."""
         asked, made = iter(self.asked), []
         for layer in self.layers:
             parts = {name: part.to(self.device) for name, part in layer.stored.items()}
@@ -41,6 +42,7 @@ class Asked:
         return made
 
     def cancel(self) -> None:
+        """What all processes have begun must come to its end in all of them."""
         self.result()
 
 
@@ -99,6 +101,7 @@ class Ring:
         return made
 
     def take(self, index: int) -> None:
+        """Wait until a layer's matrices are there."""
         if index in self.here:
             return
         coming = self.coming.pop(index, None)
@@ -112,6 +115,7 @@ class Ring:
         self.here.add(index)
 
     def drop(self, index: int) -> None:
+        """Free a layer's matrices, or what is under way of them."""
         coming = self.coming.pop(index, None)
         if coming is not None:
             coming.cancel()
@@ -128,5 +132,6 @@ class Ring:
         self.last = -1
 
     def close(self) -> None:
+        """The run has ended: what is called afterwards would find no thread to bring layers."""
         self.clear()
         self.worker.shutdown()

@@ -134,7 +134,7 @@ def test_a_folder_that_the_node_has_filled_trains_on_the_command_line(
     ran(server, graph)
     folder, out = server.base / "output/mova_training/both", tmp_path / "l.safetensors"
     check_same(loras / "from_node.safetensors", by_command(folder, out, "--checkpoint", str(place / "release")))
-    assert main(["train", str(folder), "--out", str(out), *COMMAND]) == 1
+    assert main(["train", str(folder), "--out", str(tmp_path / "other.safetensors"), *COMMAND]) == 1
     assert "was gathered in ComfyUI; name the release's folder by --checkpoint" in capsys.readouterr().err
 
 

@@ -1,5 +1,7 @@
 """What training nodes are given wrongly is told in a sentence, before weights are loaded."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from client import ran, refusal
@@ -160,6 +162,12 @@ def test_a_lora_of_another_run_is_not_replaced_unless_that_is_wanted(server, tra
         graph = Graph()
         trained(graph, "given", resume=resume)
         assert "is not of a training run" in refusal(server, graph)
+    for name in ("table.csv", "preview.png"):
+        (loras / name).write_text("mine")
+        graph = Graph()
+        trained(graph, Path(name).stem)
+        told = refusal(server, graph)
+        assert name in told and "another lora_name" in told and (loras / name).read_text() == "mine"
     graph = Graph()
     node = trained(graph, "twice", steps=2)
     ran(server, graph)
