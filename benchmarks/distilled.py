@@ -40,7 +40,7 @@ def distilled(
         left.square().backward()
         optimizer.step()
         schedule.step()
-    return merged(model, learner), float(left)
+    return merged(model, learner), float(left.detach())
 
 
 @torch.no_grad()

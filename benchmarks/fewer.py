@@ -1,9 +1,9 @@
 """What fewer evaluations cost in exactness and save in work: guidance in ranges, audio steps and their teacher, the
 step cache. Video and audio apart.
 
-    python benchmarks/fewer.py            # errors, on a small model: an hour on two cores
+    python benchmarks/fewer.py            # errors, on a small model: two hours on two cores
     python benchmarks/fewer.py --cache    # those of the step cache alone: minutes
-    python benchmarks/fewer.py --teacher  # of audio steps with a distilled LoRA and a teacher: a quarter of an hour
+    python benchmarks/fewer.py --teacher  # of audio steps with a distilled LoRA and a teacher: half an hour
     python benchmarks/fewer.py --costs    # FLOPs and minutes of the released size, worked out
     python benchmarks/fewer.py --memory   # the peak with audio steps at that size, by where they keep what: minutes
 
@@ -114,7 +114,7 @@ def table(model: JointModel, rows: dict[str, Request], wanted: Callable[[str], R
 LORA = dataclasses.replace(FEW, guidance=Guidance(1.0, 1.0, 3.0))
 FOUR = dataclasses.replace(LORA, audio_steps=4)
 TAUGHT: dict[str, Request] = {  # with the LoRA
-    "8 steps, cfg 1": dataclasses.replace(FEW, guidance=Guidance(1.0)),
+    "8 steps, cfg 1, the LoRA": dataclasses.replace(FEW, guidance=Guidance(1.0)),
     "the same, audio_cfg 3": LORA,
     "the same, audio_steps 4": FOUR,
     "the same, its teacher from layer 2 on": dataclasses.replace(FOUR, audio_teacher=2),
@@ -135,9 +135,9 @@ def taught(model: JointModel) -> None:
     wanted, whole = run(model, FINE, after=note)
     fast, left = distilled(model, sigmas(FEW.steps), path, given["video"][:, 16:], given["text"])
     print(f"The LoRA's video velocities on the path of the full run are off by {left:.2g}.")
-    print("| | work | video | audio |\n| --- | --: | --: | --: |")
-    rows = {"32 steps, cfg 3": (model, FINE), "8 steps, cfg 3": (model, FEW)}
-    for name, (used, request) in {**rows, **{f"LoRA, {n}": (fast, r) for n, r in TAUGHT.items()}}.items():
+    print("| | work | video | audio |\n| --- | --: | --: | --: |\n| 32 steps, cfg 3 | 1.00 | 0 | 0 |")
+    rows = {"8 steps, cfg 3": (model, FEW), **{name: (fast, request) for name, request in TAUGHT.items()}}
+    for name, (used, request) in rows.items():
         made, work = run(used, request, teacher=model)
         errors = " | ".join(f"{error(*pair):.2g}" for pair in zip(made, wanted, strict=True))
         print(f"| {name} | {work / whole:.2f} | {errors} |", flush=True)
