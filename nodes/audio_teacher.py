@@ -8,7 +8,7 @@ from ..mova import MovaError
 from ..mova.model.teacher import check_first
 from .host import notice
 from .host.audio_teacher import teacher_notice, with_teacher
-from .host.experts import SLOTS, check_expert, connected_experts, sizes
+from .host.experts import SLOTS, check_one, connected_experts, sizes
 
 PAIRS = {"high_noise": "teacher_high", "low_noise": "teacher_low"}
 
@@ -61,7 +61,7 @@ class MOVAAudioTeacher(io.ComfyNode):
             teacher, slot = teachers[expert], PAIRS[expert]
             if teacher is None:
                 raise MovaError(f"Nothing is connected to {slot}; connect the same expert, taken before its LoRA.")
-            check_expert(teacher, slot, expert)
+            check_one(teacher, slot, expert)
             if sizes(teacher.model.mova_config) != sizes(model.model.mova_config):
                 raise MovaError(f"The model in {slot} is of another size than its pupil; connect the same expert.")
             if teacher.patches and teacher.patches_uuid == model.patches_uuid:

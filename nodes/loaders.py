@@ -84,8 +84,7 @@ def build_expert(read: Expert, weight_dtype: str, disable_dynamic: bool = False)
 def read_file(name: str, expert: str) -> Expert:
     """A file under models/diffusion_models."""
     path = folder_paths.get_full_path_or_raise(released.CATEGORY, name)
-    if path.lower().endswith(PICKLES):
-        raise MovaError(f"{path} is a pickle, which can hold code; use a .safetensors file.")
+    check_no_pickle(path)
     tensors, metadata = read_header(Path(path))  # tells at once of a damaged or cut-off file
     if is_prism(tensors):
         return read_prism(Path(path), expert)
@@ -101,6 +100,14 @@ def read_file(name: str, expert: str) -> Expert:
         )
     kept = {key: config[key] for key in (*CONFIG_PARTS, "expert") if key in config}
     return Expert(path, held_by_host(path), kept, metadata)
+
+
+def check_no_pickle(path: str) -> None:
+    if path.lower().endswith(PICKLES):
+        raise MovaError(
+            f"{path} is a pickle, which can hold code; use a .safetensors file (of Prism's the command `convert` makes "
+            "them)."
+        )
 
 
 def held_by_host(path: str) -> dict[str, Tensor]:
@@ -152,6 +159,7 @@ def holds_both(name: str) -> bool:
     if name in released.folders():
         return True
     path = Path(folder_paths.get_full_path_or_raise(released.CATEGORY, name))
+    check_no_pickle(str(path))
     return path.suffix == ".safetensors" and is_prism(read_header(path)[0])
 
 

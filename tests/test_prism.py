@@ -91,6 +91,7 @@ def test_what_else_lies_in_prism_s_file_is_told_in_a_sentence(tiny_checkpoint, t
         with pytest.raises(MovaError, match=str(path.name)) as told:
             list(convert(path, tmp_path / "out", base=base))
         assert "\n" not in str(told.value) and any(name.rsplit(".", 2)[1] in str(told.value) for name in WRONG[fault])
+        assert "--base" not in str(told.value), "with which it would be as wrong"
 
 
 def test_parts_that_prism_has_not_are_refused(prism, tmp_path):
@@ -235,6 +236,14 @@ def test_a_file_of_training_goes_over_its_base(tiny_checkpoint, tmp_path):
     release = open_checkpoint(tiny_checkpoint)
     found, wanted = (latents(over(open_prism(file), release)) for file in (trained, same))
     assert all(torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+def test_a_file_of_training_with_odd_tensors_is_known_as_prism_s_and_names_them(tiny_checkpoint, tmp_path):
+    odd = {"fusion_blocks.0.video_block.norm3.weight": torch.zeros(128, dtype=torch.complex64)}
+    trained = as_pickle(tmp_path / "trained.pt", {**prism_state(tiny_checkpoint), **odd})
+    for use in (lambda: list(convert(trained, tmp_path / "out")), lambda: list(describe(trained))):
+        with pytest.raises(MovaError, match=r"video_block.norm3.weight.*, no tensors of plain numbers; save"):
+            use()
 
 
 class Harm:

@@ -50,6 +50,15 @@ class Pickle:
 
 def mapped(path: Path) -> dict[str, Tensor]:
     """All tensors by name, none of them read yet. Raises MovaError if there are none, or the file is not only that."""
+    tensors = found(path)
+    check_plain(path, tensors)
+    if odd := sorted(name for name, value in tensors.items() if value.dtype not in NAMES):
+        raise broken(path, f"holds {first_names(odd)}, no tensors of plain numbers", "save a .safetensors file")
+    return tensors
+
+
+def found(path: Path) -> dict[str, Tensor]:
+    """As mapped, of whatever kind the tensors are."""
     check_is_file(path)
     try:
         values: Any = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
@@ -64,9 +73,6 @@ def mapped(path: Path) -> dict[str, Tensor]:
     tensors = {name: value for name, value in items if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         raise broken(path, "holds no tensors by name", "give the model's weights")
-    check_plain(path, tensors)
-    if odd := sorted(name for name, value in tensors.items() if value.dtype not in NAMES):
-        raise broken(path, f"holds {first_names(odd)}, no tensors of plain numbers", "save a .safetensors file")
     return tensors
 
 

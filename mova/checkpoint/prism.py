@@ -4,6 +4,7 @@ Names: Tencent-Hunyuan/Prism, hymm/models/modules/mova.py, whose own loader puts
 from there what it lacks.
 """
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from ..model.config import MovaConfig
 from ..model.joint import JointModel
 from ..model.shapes import expected_shapes
 from ..shorten import short
+from . import pickled
 from .header import FLOATS, broken
 from .release import EXPERT_FOLDERS, EXPERTS, JOINT, Checkpoint, check_dtypes, open_checkpoint
 from .run_config import ScheduleConfig
@@ -81,14 +83,12 @@ def find_prism(path: Path) -> Path | None:
     """The file, if a path is one in Prism's layout, or a folder with one. Raises MovaError if it is damaged."""
     if path.is_dir():
         path = next((file for stem in STEMS if (file := path / f"{stem}.safetensors").is_file()), path)
-    if not path.is_file() or path.suffix.lower() not in (".safetensors", *PICKLES):
-        return None
-    try:
+    if path.is_file() and path.suffix.lower() == ".safetensors":
         return path if is_prism(opened(path).tensors) else None
-    except MovaError:
-        if path.suffix == ".safetensors":
-            raise
-        return None  # another's pickle, which is not ours to read
+    if path.is_file() and path.suffix.lower() in PICKLES:
+        with contextlib.suppress(MovaError):  # another's pickle, which is not ours to read
+            return path if is_prism(pickled.found(path)) else None
+    return None
 
 
 def opened(path: Path) -> Weights:
@@ -177,7 +177,9 @@ def check_parts(prism: Prism, parts: Mapping[str, Weights], config: MovaConfig, 
             for name, shape in joint.items()
             if (name.startswith(prefix) if shared else not name.startswith(JOINT))
         }
-        check_tensors(weights.tensors, expected, f"{prism.path} ({part})", remedy=remedy)
+        lacks = not expected.keys() <= weights.tensors.keys()  # which alone the remedy mends
+        where = f"{prism.path} ({part})"
+        check_tensors(weights.tensors, expected, where, remedy=remedy if lacks else "give Prism's file")
 
 
 def open_together(prism: Prism, base: Path | None, remedy: str = BASE) -> Checkpoint:

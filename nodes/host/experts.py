@@ -24,10 +24,15 @@ def connected_experts(model_high: Any, model_low: Any, purpose: str) -> dict[str
     if not connected:
         raise MovaError(f"Nothing is connected to model_high or model_low; connect the experts that {purpose} is for.")
     for expert, model in connected.items():
-        check_expert(model, SLOTS[expert], expert)
-        if model.model.has_both:
-            raise MovaError(f"The model in {SLOTS[expert]} holds both experts; {TWO_MODELS}, for this node.")
+        check_one(model, SLOTS[expert], expert)
     return connected
+
+
+def check_one(model: Any, slot: str, wanted: str) -> None:
+    """check_expert, and that it is not a MODEL of both."""
+    check_expert(model, slot, wanted)
+    if model.model.has_both:
+        raise MovaError(f"The model in {slot} holds both experts; {TWO_MODELS}, for this node.")
 
 
 def check_expert(model: Any, slot: str, wanted: str | None = None) -> None:

@@ -173,14 +173,17 @@ def test_the_core_loader_says_what_prism_s_file_lacks(server, files, prism, keep
     [
         ("MOVAModelOptions", {"elementwise": "torch", "low_memory": True}),
         ("MOVALoraLoader", None),
+        ("MOVAAudioTeacher", None),
         ("MOVAJointSampler", None),
     ],
 )
 def test_nodes_that_change_an_expert_say_where_to_get_each(server, files, prism, node, inputs):
     write(files, "prism.safetensors", spelling("video_dit."))
     graph = Graph()
-    both = both_ways(graph, prism)[1]
-    if node == "MOVAJointSampler":
+    (high, _), both = both_ways(graph, prism)
+    if node == "MOVAAudioTeacher":
+        found = graph.add(node, model_high=high, teacher_high=both, from_layer=0)
+    elif node == "MOVAJointSampler":
         found = graph.joint(both, graph.add("ProbeGiven", **GIVEN), model_low=both)
     elif node == "MOVALoraLoader":
         found = loader(graph, "prism.safetensors", both)

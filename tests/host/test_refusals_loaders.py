@@ -120,10 +120,10 @@ def a_file_of_an_unknown_expert_in_the_loader(bench, expert):
     experts(bench, changed(bench, "unknown_expert", config=f'{{"transformer": {{"expert": {expert}}}}}'))
 
 
-@refused("pickled.pt is a pickle, which can hold code; use a .safetensors file.")
-def a_pickle_in_the_loader(bench):
+@refused("pickled.pt is a pickle, which can hold code; use a .safetensors file (of Prism's", "none", "pickled.pt")
+def a_pickle_in_the_loader(bench, low_noise):
     torch.save({}, bench.server.base / "models/diffusion_models/pickled.pt")
-    loader = bench.add("MOVAModelLoader", weight_dtype="default", high_noise="pickled.pt", low_noise="none")
+    loader = bench.add("MOVAModelLoader", weight_dtype="default", high_noise="pickled.pt", low_noise=low_noise)
     shown(bench, ref(loader))
 
 
