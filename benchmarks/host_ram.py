@@ -141,7 +141,7 @@ def main() -> None:
         server.add_pack("probe", ROOT / "tests" / "host" / "probe")
         for what, (high, low, places) in sets.items():
             tensors = sum(file.stat().st_size for place in places for file in files(place))
-            server.start()
+            server.start(warm=False)
             try:
                 measure(server, what, high, low, tensors)
             finally:

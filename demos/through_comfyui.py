@@ -36,7 +36,7 @@ def make_clip(comfyui: Path, python: str, checkpoint: Path, image: Path, prompt:
         server.add_pack("comfyui-mova", ROOT)
         print("Starting ComfyUI ...", flush=True)
         try:
-            server.start()
+            server.start(warm=False)
             print("Running the workflow ...", flush=True)
             result = server.run(workflow(image.name, **size))
             if result.error:

@@ -63,7 +63,7 @@ def start(place: Place, base: Path) -> Any:
     server.add_pack("comfyui-mova", ROOT)
     shutil.copy(HERE / "host_pack.py", base / "custom_nodes/benchmark.py")
     atexit.register(server.stop)
-    return server.start()
+    return server.start(warm=False)
 
 
 def free_bytes(place: Place) -> int:

@@ -7,11 +7,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import client
+from gpu import host, place
 from slow import slow
 
 ROOT = Path(__file__).parents[2]
 ROWS = ["all memory", "12 GiB", "24 GiB", "all memory, comfy_kitchen", "16 GiB", "all memory, triton"]
 STEPS = ["first step s, with loading", "second step s", "third step s, with loading"]
+
+
+def test_the_server_that_is_measured_starts(host_place, tmp_path, monkeypatch):
+    for name in ("START_SECONDS", "RUN_SECONDS"):  # it sets them for its process, which is this one here
+        monkeypatch.setattr(client, name, getattr(client, name))
+    server = host.start(place.find(rehearse=True, seconds=60), tmp_path)
+    assert "BenchmarkFree" in server.get_json("/object_info")
+    server.stop()
 
 
 @slow("the script on a processor, with a server of its own")

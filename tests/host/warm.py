@@ -94,6 +94,7 @@ class Forked:
 
     def __init__(self, command: list[str], log: Path, folder: Path, environment: dict[str, str]) -> None:
         """command: Python, launch.py, main.py and its arguments."""
+        assert Path(command[1]).name == "launch.py", "a start of another kind is to be cold"
         self.python, self.returncode = command[0], None
         request = {"arguments": command[2:], "log": str(log), "folder": str(folder), "environment": environment}
         self.pid = ask(self.python, request)
