@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 BINARY_TEXT = 3  # what a binary message holds; the others are pictures
 START_SECONDS = 180
 OWN_COMFYUI = HERE.parents[1] / ".comfyui/ComfyUI"  # where `make comfyui` puts it
-RUN_SECONDS = 120
+RUN_SECONDS = 300  # of one answer: torch compiles for a minute and a half where nothing else is at work
 # Of ComfyUI and of the pack. Not torchaudio, which ComfyUI needs up to v0.36 only.
 NEEDED = [
     "torch",
