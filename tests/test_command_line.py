@@ -14,7 +14,7 @@ import pytest
 import torch
 from clips import read_clip
 from PIL import Image
-from slow import few
+from slow import few, slow
 
 from mova.__main__ import main
 from mova.clip.media import write_clip
@@ -236,6 +236,7 @@ def test_a_wrong_format_is_all_that_is_told(tiny_checkpoint, tmp_path, capsys):
     assert line.startswith("error: There is no format called 'fp8'")
 
 
+@slow("as conversion on a full disk")
 @pytest.mark.skipif(sys.platform != "linux", reason="a limit on file sizes stands for a full disk")
 def test_a_small_checkpoint_that_finds_no_room_leaves_its_folder_empty(tmp_path):
     code = f"""

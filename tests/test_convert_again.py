@@ -147,7 +147,7 @@ def test_a_disk_without_room_is_told_before_anything_is_written(tiny_checkpoint,
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a limit on file sizes stands for a full disk")
-@pytest.mark.parametrize("dtype", few(["bf16", "gguf_q8_0"], "gguf_q8_0"))
+@pytest.mark.parametrize("dtype", few(["bf16", "gguf_q8_0"], "bf16"))
 def test_a_full_disk_leaves_nothing_half_written(tiny_checkpoint, tmp_path, dtype):
     code = f"""
 import resource, signal, sys

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sentences import refusal
+from slow import slow
 from tokenizers import Tokenizer, models, normalizers
 
 from mova.checkpoint.release import open_checkpoint
@@ -98,6 +99,7 @@ def changed(source, folder, name, values):
     return folder
 
 
+@slow("a process that opens each; those below are told the same")
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such count of memory, nor such a limit")
 def test_what_would_fill_the_memory_is_refused_in_a_sentence_and_little_memory(tiny_checkpoint, tmp_path):
     folders = [changed(tiny_checkpoint, tmp_path / case, *LARGE[case][:2]) for case in LARGE]

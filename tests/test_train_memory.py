@@ -2,6 +2,7 @@
 
 import pytest
 import train_memory
+from slow import slow
 from train_memory import CLIPS, WAYS, measure
 
 from mova import PRESETS, MovaError
@@ -33,7 +34,7 @@ def counted(monkeypatch):
     ("way", "settings", "size"),
     [
         ("pieces, inputs in RAM", THRIFTY, CLIPS[0]),
-        ("pieces, inputs in RAM", THRIFTY, CLIPS[2]),
+        pytest.param("pieces, inputs in RAM", THRIFTY, CLIPS[2], marks=slow("as at the first size")),
         ("layers, inputs in RAM", Settings(checkpoints="layers", offload_activations=True), CLIPS[0]),
     ],
 )

@@ -32,7 +32,12 @@ def alone(place):
     return out
 
 
-@pytest.mark.parametrize("way", [pytest.param([], marks=slow("as with divided weights")), ["--shard-weights", *MORE]])
+WITH_CLIPS = pytest.param(["--shard-weights", *MORE], marks=slow("as without clips on the way"))
+
+
+@pytest.mark.parametrize(
+    "way", [pytest.param([], marks=slow("as with divided weights")), ["--shard-weights"], WITH_CLIPS]
+)
 def test_two_processes_train_as_one_whose_steps_have_two_clips(place, alone, tmp_path, way):
     out = place / f"shared_{len(way)}.safetensors"
     assert together(["train", str(place / "cache"), "--out", str(out), *SHORT, *way], tmp_path / "said") == [0, 0]

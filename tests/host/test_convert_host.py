@@ -10,7 +10,7 @@ from client import ran, refusal
 from graphs import Graph, ref
 from round_trip import Clip, apart, check_clip, convert_and_make_clip, converted, core_loader, make_clip, workflow
 from safetensors.torch import load_file, save_file
-from slow import few
+from slow import few, slow
 
 from mova import AudioVAE
 from mova.checkpoint.formats import QUANTISED
@@ -85,6 +85,7 @@ def error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).abs().max() / wanted.abs().max())
 
 
+@slow("as at the small size, whose clips are the released folder's")
 @torch.no_grad()
 def test_the_core_nodes_code_video_as_diffusers_does_at_the_released_size(server, tmp_path):
     from diffusers import AutoencoderKLWan  # seconds to import, in every process that collects tests
