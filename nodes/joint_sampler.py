@@ -19,6 +19,7 @@ from .guidance import GUIDANCE_TIP, GuidanceSchedule, spans_of
 from .host import kept_runs, notice
 from .host.audio_steps import with_audio_steps
 from .host.audio_teacher import teacher_of
+from .host.beginning import check_falling
 from .host.checks import check_finite, check_run, latent_parts, nested_masks
 from .host.experts import check_experts
 from .host.identity import identity
@@ -49,17 +50,6 @@ def shift_ratio(video_shift: float, audio_shift: float) -> float:
     for shift in (video_shift, audio_shift):
         schedule.sigmas(1, shift)  # raises
     return audio_shift / video_shift
-
-
-def check_sigmas(sigmas: Tensor) -> None:
-    """Raise MovaError unless SIGMAS go down from 1 or less to 0."""
-    values = [float(sigma) for sigma in sigmas]
-    falling = all(before > after for before, after in pairwise(values))
-    if len(values) < 2 or not falling or values[0] > 1 or values[-1] != 0:  # NaN is not falling
-        found = short([round(value, 4) for value in values])
-        raise MovaError(
-            f"The sigmas are {found}; they must fall step by step from 1 or less to 0, as those of MOVA Scheduler do."
-        )
 
 
 def check_seed(seed: int) -> None:
@@ -207,7 +197,7 @@ class MOVAJointSampler(io.ComfyNode):
         if sigmas is None:
             sigmas = schedule.sigmas(steps, video_shift, denoise)
         else:
-            check_sigmas(sigmas)
+            check_falling(sigmas)
         check_run(latent, [*positive, *negative], model_high.model.mova_config)
         if model_high.model.has_both:
             if boundary != BOUNDARY:

@@ -26,11 +26,10 @@ from ..mova.shorten import short
 from . import released
 from .host import notice
 from .host.family import CONFIG_PARTS, MovaFamily
+from .host.load_prism import CONVERT
 from .inputs import file_fault
 
 NONE = "none"
-# Of a file in Prism's layout that is no whole model.
-CONVERT = "put it over MOVA-360p with the command `convert` and its option --base"
 FAST = "fp8_e4m3fn_fast"  # as the core loader calls it
 DTYPES = {
     "default": None,

@@ -26,6 +26,7 @@ TOGETHER = (*EXPERT_FOLDERS, *JOINT)
 LAYER = re.compile(r"fusion_blocks\.(\d{1,4})\.([a-z0-9_]+)\.(.+)")
 LATER_LAYER = re.compile(r"remaining_video_blocks\.(\d{1,4})\.(.+)")  # those of the first expert without sound
 BOUNDARY = 0.9
+GIVE = "give Prism's file"
 BASE = "name the folder of MOVA-360p, for what is not in it, with --base"
 HOMES = {
     "video_block": "video_dit.blocks",
@@ -105,14 +106,14 @@ def open_prism(path: Path) -> Prism:
 def prism_of(weights: Weights, path: Path) -> Prism:
     """What open_prism gives, of a header that has been read."""
     if not is_prism(weights.tensors):
-        raise broken(path, "is not in Prism's layout (fusion_blocks.0.video_block…)", "give Prism's file")
+        raise broken(path, "is not in Prism's layout (fusion_blocks.0.video_block…)", GIVE)
     names = release_names(weights.tensors)
     unknown = [old for old, new in names.items() if new.split(".")[0] not in TOGETHER]
     if unknown:
-        raise broken(path, f"has {short(unknown[0])}, which is neither Prism's nor MOVA's", "give Prism's file")
+        raise broken(path, f"has {short(unknown[0])}, which is neither Prism's nor MOVA's", GIVE)
     counts = Counter(names.values())
     if twice := [old for old, new in names.items() if counts[new] > 1]:
-        raise broken(path, f"has the same tensor as {short(twice[0])} and {short(twice[1])}", "give Prism's file")
+        raise broken(path, f"has the same tensor as {short(twice[0])} and {short(twice[1])}", GIVE)
     check_dtypes(weights, FLOATS)
     return Prism(path, {part: part_of(weights, names, part) for part in TOGETHER})
 
@@ -177,9 +178,7 @@ def check_parts(prism: Prism, parts: Mapping[str, Weights], config: MovaConfig, 
             for name, shape in joint.items()
             if (name.startswith(prefix) if shared else not name.startswith(JOINT))
         }
-        lacks = not expected.keys() <= weights.tensors.keys()  # which alone the remedy mends
-        where = f"{prism.path} ({part})"
-        check_tensors(weights.tensors, expected, where, remedy=remedy if lacks else "give Prism's file")
+        check_tensors(weights.tensors, expected, f"{prism.path} ({part})", remedy=GIVE, if_lacking=remedy)
 
 
 def open_together(prism: Prism, base: Path | None, remedy: str = BASE) -> Checkpoint:

@@ -179,10 +179,12 @@ def check_tensors(
     where: str,
     optional: Collection[str] = (),
     remedy: str = "take weights and config.json from the same release",
+    if_lacking: str | None = None,
 ) -> None:
     """Raise MovaError unless the tensors are those of `expected`, name by name and shape by shape.
 
-    The `optional` ones may be missing, and may be there without being expected. `where` begins the message.
+    The `optional` ones may be missing, and may be there without being expected. `where` begins the message; if_lacking:
+    another remedy, where some are missing.
     """
     missing = [name for name in expected if name not in infos and name not in optional]
     extra = [name for name in infos if name not in expected and name not in optional]
@@ -199,7 +201,7 @@ def check_tensors(
     if misshapen:
         faults.append(f"has other shapes: {first_names(misshapen, str)}")
     if faults:
-        raise broken(where, ", and ".join(faults), remedy)
+        raise broken(where, ", and ".join(faults), if_lacking if missing and if_lacking else remedy)
 
 
 def assign(module: torch.nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> None:

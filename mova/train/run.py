@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoint.formats import PLAIN
+from ..checkpoint.weights import open_file
 from ..errors import MovaError
 from ..model.joint import JointModel, Layer
 from ..model.video_memory import free_on
@@ -22,7 +23,7 @@ from .losses import Model
 from .memory import Clip, check_room
 from .optimizer import fits, make_optimizer, optimizer_class, put_back, state_of
 from .ours import check_out
-from .output import State, read_log, read_lora_told, read_state, write_log, write_lora, write_state
+from .output import State, read_log, read_state, told_of, write_log, write_lora, write_state
 from .plot import write_plot
 from .processes import ALONE, Processes
 from .schedule import boundary_share
@@ -177,7 +178,7 @@ def largest(run: Run) -> Clip:
 def read_kept(run: Run) -> State:
     path = state_path(run.out)
     if not path.exists():
-        told = read_lora_told(run.out)[1] if run.out.exists() else {}
+        told = told_of(open_file(run.out)) if run.out.exists() else {}
         if told.get("steps_done") == run.settings.steps and not differences(run, told):
             raise MovaError(f"{run.out} is of a run that is finished; nothing is left to do.")
         raise MovaError(f"Nothing is kept of a run for {run.out} ({path} is not there); leave out --resume.")

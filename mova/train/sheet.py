@@ -18,7 +18,6 @@ TEXT = 16
 WORDS = 720  # wide
 BACKGROUND, LABEL, DIM = "#17181b", "#e3e6eb", "#9aa1ac"
 SHOWN = 3  # frames of a clip
-
 ROWS = 40  # on a page
 FIRST_SHEET = "contact_sheet.png"
 

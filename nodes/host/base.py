@@ -124,8 +124,9 @@ class MOVA(comfy.model_base.BaseModel):
         Raises MovaError for NaN that the last step has made.
         """
         models = self.on_all_devices()
-        for model in models:
-            model.diffusion_model.forget_rotations()
+        for network in (network for model in models for network in model.modules()):
+            if isinstance(network, HostModel):  # also in what a pack has put around it
+                network.last_rotations = None
         for model in models:
             finite.look(model, wait=True)
         finite.check(latent, "What the sampler has made", "lower cfg, or take another sampler or other sigmas")

@@ -1,5 +1,6 @@
 """What a run begins with: its schedule, and the noise that the schedule asks for."""
 
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
@@ -11,13 +12,28 @@ from .checks import unbound
 ROUNDING = 1e-3  # of sigmas that other nodes compute
 
 
+def check_falling(sigmas: Tensor) -> None:
+    """Raise MovaError unless SIGMAS [steps + 1] go down from 1 or less to 0."""
+    values = sigmas.tolist()
+    falling = all(before > after for before, after in pairwise(values))
+    if len(values) < 2 or not falling or values[0] > 1 or values[-1] != 0:  # NaN is not falling
+        raise MovaError(
+            f"The sigmas are {shown(values)}; they must fall step by step from 1 or less to 0, as those of MOVA "
+            "Scheduler do."
+        )
+
+
+def shown(values: list[float]) -> str:
+    return short([round(value, 4) for value in values])
+
+
 def check_schedule(sigmas: Tensor) -> None:
     """Raise MovaError for SIGMAS [steps + 1] that are none of a flow from 1, all noise, to 0. They may rise."""
-    values = [float(sigma) for sigma in sigmas]
+    values = sigmas.tolist()
     if not all(0 <= value <= 1 + ROUNDING for value in values):  # false for NaN too
         raise MovaError(
-            f"The sigmas are {short([round(value, 4) for value in values])}, which are no noise levels of MOVA's, from "
-            "1 to 0; take those of MOVA Scheduler."
+            f"The sigmas are {shown(values)}, which are no noise levels of MOVA's, from 1 to 0; take those of MOVA "
+            "Scheduler."
         )
     if len(values) == 1 and values[0] > 1 - ROUNDING:
         raise MovaError(

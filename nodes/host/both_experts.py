@@ -36,10 +36,6 @@ class BothExperts(nn.Module):
         made: list[Tensor] = expert(x, timestep, *args, **kwargs)
         return made
 
-    def forget_rotations(self) -> None:
-        for expert in (self.high_noise, self.low_noise):
-            expert.forget_rotations()
-
 
 def both_shapes(config: MovaConfig) -> dict[str, tuple[int, ...]]:
     """Names and shapes as the host is given them: one expert with what both share, and the other's tower."""

@@ -9,8 +9,6 @@ from ...mova.model.stored_config import EXPERT_NAMES
 from .base import MOVA
 
 SLOTS = {"high_noise": "model_high", "low_noise": "model_low"}
-
-
 TWO_MODELS = "load its file with MOVA Model Loader, which makes a MODEL of each"
 
 

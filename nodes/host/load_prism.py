@@ -3,14 +3,19 @@
 import functools
 from typing import Any
 
+import comfy.model_detection
 import comfy.sd
 
 from ...mova import MovaError
-from ...mova.checkpoint.prism import is_prism, joint_names, release_names
+from ...mova.checkpoint.header import TensorInfo, broken
+from ...mova.checkpoint.prism import GIVE, is_prism, joint_names, release_names
+from ...mova.checkpoint.weights import check_tensors
 from ...mova.model.config import MovaConfig
 from .both_experts import SECOND, both_shapes
 
-REMEDY = "put it over MOVA-360p with the command `convert` and its option --base"
+# Of a file in Prism's layout that is no whole model.
+CONVERT = "put it over MOVA-360p with the command `convert` and its option --base"
+FILE = "The file is Prism's, and"  # which, the host's loader does not tell
 
 
 def take_prism() -> None:
@@ -25,29 +30,29 @@ def take_prism() -> None:
 
     @functools.wraps(made)
     def load(sd: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        if not is_prism(sd):
-            return made(sd, *args, **kwargs)
-        try:
-            model = made({**sd}, *args, **kwargs)  # whose loading takes tensors out
-        except Exception:  # whatever detection makes of names that it does not know
-            model = None
-        return made(both(sd), *args, **kwargs) if model is None else model
+        return made(both(sd) if is_prism(sd) and not is_known(sd) else sd, *args, **kwargs)
 
     load.takes_prism = True  # type: ignore[attr-defined]
     comfy.sd.load_diffusion_model_state_dict = load
 
 
+def is_known(sd: dict[str, Any]) -> bool:
+    """Whether the host's own detection makes something of the names."""
+    try:
+        return comfy.model_detection.detect_unet_config(sd, "") is not None
+    except Exception:  # whatever it makes of names that it does not know
+        return False
+
+
 def both(sd: dict[str, Any]) -> dict[str, Any]:
     """The file's tensors under names that the host's detection knows. Raises MovaError if it is no whole model."""
     state = {new: sd[old] for old, new in joint_names(sd, "high_noise").items()}
-    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    first = {name: tuple(tensor.shape) for name, tensor in state.items()}
     state |= {new: sd[old] for old, new in release_names(sd).items() if new.startswith(SECOND)}
     try:
-        config = MovaConfig.from_shapes(shapes)
+        config = MovaConfig.from_shapes(first)
     except MovaError as error:
-        raise MovaError(f"The file is Prism's, with {len(sd)} tensors, which are no whole model; {REMEDY}.") from error
-    missing = [name for name in both_shapes(config) if name not in state]
-    if missing:
-        more = f" and {len(missing) - 1} more tensors" if len(missing) > 1 else ""
-        raise MovaError(f"The file is Prism's, and lacks {missing[0]}{more}; {REMEDY}.")
+        raise broken(FILE, f"holds {len(sd)} tensors, which are no whole model", CONVERT) from error
+    infos = {name: TensorInfo(str(tensor.dtype), tuple(tensor.shape)) for name, tensor in state.items()}
+    check_tensors(infos, both_shapes(config), FILE, remedy=GIVE, if_lacking=CONVERT)
     return state

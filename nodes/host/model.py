@@ -64,10 +64,6 @@ class HostModel(JointModel):
             if isinstance(module, CrossAttention):
                 module.kernels_of = kernels_of
 
-    def forget_rotations(self) -> None:
-        """The host cannot unload them."""
-        self.last_rotations = None
-
     def forward(  # type: ignore[override]
         self,
         x: list[Tensor],

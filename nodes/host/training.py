@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...mova import MovaConfig, MovaError
 from ...mova.checkpoint.release import EXPERTS, JOINT
+from ...mova.checkpoint.weights import open_file
 from ...mova.files import alone
 from ...mova.model.presets import DEFAULT
 from ...mova.train.base import Base, loader
@@ -20,7 +21,7 @@ from ...mova.train.cache import Cache
 from ...mova.train.experts import Tensors
 from ...mova.train.frozen import MATRICES, Stored
 from ...mova.train.loop import go
-from ...mova.train.output import read_lora_told
+from ...mova.train.output import told_of
 from ...mova.train.plot import draw_plot
 from ...mova.train.run import Report, Run, differences, load_run, plan_run, state_path
 from ...mova.train.settings import Settings
@@ -142,7 +143,7 @@ def is_finished(run: Run, resume: bool) -> bool:
     """Whether the LoRA is there. Raises MovaError if one of another run is there that must not be replaced."""
     if not resume or not run.out.exists() or state_path(run.out).exists():  # loading tells whether that is of this run
         return False
-    _, told = read_lora_told(run.out)
+    told = told_of(open_file(run.out))
     others = differences(run, told)
     if others or told.get("steps_done") != run.settings.steps:
         what = f" with another {' and another '.join(others)}" * bool(others)
